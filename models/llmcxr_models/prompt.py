@@ -1,0 +1,269 @@
+"""Task, Prompt and the instruction templates: what the model is asked, as token ids. Pure.
+
+Training and serving build prompts here, so both frame an instruction alike. Instructions are
+paraphrased in training (arXiv 2305.11490, section 3.2) and the first of each list is served.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from llmcxr_models.errors import InvalidCheckpoint, InvalidText
+from llmcxr_models.vocabulary import Vocabulary
+
+
+class Task(StrEnum):
+    """What a prompt asks for."""
+
+    REPORT = "report"
+    IMAGE = "image"
+    QUESTION = "question"
+    INSTRUCTION = "instruction"
+
+
+REPORT_INSTRUCTIONS = (
+    "Write the radiology report for this chest radiograph.",
+    "Describe this chest X-ray in a radiology report.",
+    "Read the radiograph above and dictate the report.",
+    "What would a radiologist report for this chest radiograph?",
+    "Generate findings and impression for the given chest X-ray.",
+    "Give a free-text radiology report of this chest image.",
+    "Report on this chest radiograph.",
+    "Interpret the chest X-ray and write down the report.",
+    "Please compose the report that belongs to this radiograph.",
+    "Summarise what this chest radiograph shows as a report.",
+)
+
+IMAGE_INSTRUCTIONS = (
+    "Generate a chest radiograph that matches this report.",
+    "Draw the chest X-ray that this report describes.",
+    "Create the radiograph to which this report belongs.",
+    "Produce a chest X-ray image for the following report.",
+    "Show a chest radiograph with these findings.",
+    "Synthesise a chest X-ray from this radiology report.",
+    "Make a radiograph that fits the report below.",
+    "Turn this report into a chest X-ray image.",
+    "What would the chest radiograph of this report look like?",
+    "Render a chest X-ray consistent with this text.",
+)
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """Which token ids an answer may have, and how many.
+
+    Attributes:
+        allowed_token_ids: if set, nothing else may be generated.
+        forbidden_token_ids: may not be generated; empty where `allowed_token_ids` is set.
+        min_tokens: no stop before this many.
+        max_tokens: a stop after this many.
+        stop_token_ids: end the answer.
+    """
+
+    allowed_token_ids: range | None
+    forbidden_token_ids: range
+    min_tokens: int
+    max_tokens: int
+    stop_token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A framed instruction, and what its answer may be.
+
+    Attributes:
+        task: what is asked for.
+        token_ids: the whole prompt.
+        constraint: on the answer.
+    """
+
+    task: Task
+    token_ids: tuple[int, ...]
+    constraint: Constraint
+
+
+class Tokenizer(Protocol):
+    """What a prompt needs of `TextTokenizer`."""
+
+    def encode_frame(self, text: str) -> list[int]:
+        """Our own text: special tokens are tokens."""
+        ...
+
+    def encode_text(self, text: str) -> list[int]:
+        """A person's text: special tokens' names are only text."""
+        ...
+
+
+@dataclass(frozen=True)
+class Template:
+    """The frame of one instruction-following model.
+
+    A prompt is `opening`, the request, `closing`; the answer ends with `ending`.
+
+    Attributes:
+        name: as the manifest names it.
+        opening: before the request.
+        separator: between instruction and input.
+        closing: after the request.
+        ending: the token that ends an answer.
+        image_first: whether an input image stands before the instruction. Then every question
+            about one image shares a prefix, which vLLM computes once.
+    """
+
+    name: str
+    opening: str
+    separator: str
+    closing: str
+    ending: str
+    image_first: bool
+
+
+TEMPLATES = {
+    template.name: template
+    for template in (
+        Template(
+            name="smollm2",
+            opening="<|im_start|>user\n",
+            separator="\n",
+            closing="<|im_end|>\n<|im_start|>assistant\n",
+            ending="<|im_end|>",
+            image_first=True,
+        ),
+        # databricks/dolly-v2, as hyn2028/llm-cxr was trained
+        Template(
+            name="dolly",
+            opening=(
+                "Below is an instruction that describes a task."
+                " Write a response that appropriately completes the request.\n\n"
+                "### Instruction:\n"
+            ),
+            separator="\n\nInput:\n",
+            closing="\n\n### Response:\n",
+            ending="### End",
+            image_first=False,
+        ),
+    )
+}
+
+
+class PromptBuilder:
+    """Builds prompts and training answers for one checkpoint."""
+
+    def __init__(self, template: str, vocabulary: Vocabulary, tokenizer: Tokenizer) -> None:
+        if template not in TEMPLATES:
+            raise InvalidCheckpoint("the manifest names an unknown prompt template.")
+        self.template = TEMPLATES[template]
+        self.vocabulary = vocabulary
+        self._tokenizer = tokenizer
+        self._opening = tokenizer.encode_frame(self.template.opening)
+        self._separator = tokenizer.encode_frame(self.template.separator)
+        self._closing = tokenizer.encode_frame(self.template.closing)
+        self._ending = tokenizer.encode_frame(self.template.ending)
+
+    def report(
+        self, codes: Sequence[int], *, indication: str = "", paraphrase: int = 0, max_tokens: int = 256
+    ) -> Prompt:
+        """Ask for the report of an image.
+
+        Args:
+            codes: `image_length` codes of the radiograph.
+            indication: why the study was made; may be empty.
+            paraphrase: which of `REPORT_INSTRUCTIONS`.
+            max_tokens: longest answer.
+
+        Raises:
+            InvalidImageTokens: `codes` are not one image.
+        """
+        instruction = REPORT_INSTRUCTIONS[paraphrase]
+        return self._about_image(Task.REPORT, codes, instruction, indication, max_tokens)
+
+    def question(self, codes: Sequence[int], question: str, *, max_tokens: int = 128) -> Prompt:
+        """Ask a free question about an image."""
+        return self._about_image(Task.QUESTION, codes, "", question, max_tokens)
+
+    def image(self, report: str, *, paraphrase: int = 0) -> Prompt:
+        """Ask for an image of a report: exactly `image_length` image tokens, nothing else."""
+        token_ids = self._request(
+            self._tokenizer.encode_frame(IMAGE_INSTRUCTIONS[paraphrase]),
+            self._tokenizer.encode_text(report),
+        )
+        length = self.vocabulary.image_length
+        constraint = Constraint(self.vocabulary.image_token_ids, range(0), length, length, ())
+        return Prompt(Task.IMAGE, tuple(token_ids), constraint)
+
+    def instruction(self, instruction: str, text: str = "", *, max_tokens: int = 256) -> Prompt:
+        """A plain instruction in natural language, with optional input text."""
+        token_ids = self._request(
+            self._tokenizer.encode_text(instruction), self._tokenizer.encode_text(text)
+        )
+        return Prompt(Task.INSTRUCTION, tuple(token_ids), self._text_constraint(max_tokens))
+
+    def text_answer(self, text: str) -> list[int]:
+        """What training teaches as a text answer, ending included."""
+        return self._tokenizer.encode_text(text) + self._ending
+
+    def image_answer(self, codes: Sequence[int]) -> list[int]:
+        """What training teaches as an image answer; its length ends it."""
+        return self.vocabulary.to_token_ids(codes)
+
+    def _about_image(
+        self, task: Task, codes: Sequence[int], instruction: str, text: str, max_tokens: int
+    ) -> Prompt:
+        image = self.vocabulary.to_token_ids(codes)
+        # Our instruction is ours; a question or an indication is a person's.
+        ours = self._tokenizer.encode_frame(instruction) if instruction else []
+        theirs = self._tokenizer.encode_text(self._indicated(task, text)) if text else []
+        words = ours + (self._separator if ours and theirs else []) + theirs
+        if self.template.image_first:
+            request = [*image, *self._separator, *words]
+        else:
+            request = [*words, *self._separator, *image]
+        token_ids = (*self._opening, *request, *self._closing)
+        return Prompt(task, token_ids, self._text_constraint(max_tokens))
+
+    @staticmethod
+    def _indicated(task: Task, text: str) -> str:
+        return f"Indication: {text}" if task is Task.REPORT else text
+
+    def _request(self, instruction: list[int], text: list[int]) -> list[int]:
+        separated = [*self._separator, *text] if text else []
+        return [*self._opening, *instruction, *separated, *self._closing]
+
+    def _text_constraint(self, max_tokens: int) -> Constraint:
+        vocabulary = self.vocabulary
+        return Constraint(
+            None, vocabulary.image_token_ids, 1, max_tokens, vocabulary.stop_token_ids
+        )
+
+
+def clean_text(text: str, *, what: str, max_characters: int, required: bool = True) -> str:
+    """Normalise a person's text (NFC, line ends) and refuse what cannot be meant.
+
+    Args:
+        text: as received.
+        what: its name in messages, for example `report`.
+        max_characters: longest accepted.
+        required: whether it may be empty.
+
+    Raises:
+        InvalidText: empty, too long, or with control characters.
+    """
+    if len(text) > max_characters:
+        raise InvalidText(
+            f"The {what} is longer than {max_characters} characters.", reason="too-long"
+        )
+    normal = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
+    if any(_is_control(character) for character in normal):
+        raise InvalidText(f"The {what} has control characters in it.", reason="control-characters")
+    if required and not normal:
+        raise InvalidText(f"The {what} is empty.", reason="empty")
+    return normal
+
+
+def _is_control(character: str) -> bool:
+    # Cc: controls; Cs: lone surrogates, which no encoder accepts. Tabs and line ends are text.
+    return unicodedata.category(character) in {"Cc", "Cs"} and character not in "\n\t"

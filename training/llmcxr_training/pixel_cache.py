@@ -1,0 +1,92 @@
+"""Every radiograph decoded and scaled once: one memory-mapped uint8 array (N, S, S) a data set."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from llmcxr_models.errors import CxrError
+from llmcxr_models.preprocess import Preprocessing, to_grey8, to_pixels
+from llmcxr_models.radiograph import read_radiograph
+from llmcxr_training.data import DataError, Study
+
+_log = logging.getLogger(__name__)
+
+
+class PixelCache:
+    """Model pixels by study, in the order of the studies that could be read.
+
+    Attributes:
+        studies: the studies, one a row.
+        grey: (N, S, S) uint8.
+    """
+
+    def __init__(self, studies: Sequence[Study], grey: NDArray[np.uint8]) -> None:
+        self.studies = list(studies)
+        self.grey = grey
+
+    def __len__(self) -> int:
+        return len(self.studies)
+
+    def batch(self, rows: Sequence[int], channels: int) -> Tensor:
+        """Pixels (B, channels, S, S), float32 in [-1, 1]."""
+        grey = torch.from_numpy(np.stack([self.grey[row] for row in rows]))
+        pixels = grey.float().div_(127.5).sub_(1.0).unsqueeze(1)
+        return pixels.expand(-1, channels, -1, -1).contiguous()
+
+    @classmethod
+    def open(
+        cls, studies: Sequence[Study], preprocessing: Preprocessing, folder: Path
+    ) -> PixelCache:
+        """Read the cache in `folder`, or make it; damaged pictures are skipped and listed.
+
+        Raises:
+            DataError: not one picture could be read.
+        """
+        key = _key(studies, preprocessing)
+        array_path, index_path = folder / f"pixels-{key}.npy", folder / f"pixels-{key}.json"
+        if not index_path.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            _build(studies, preprocessing, array_path, index_path)
+        kept = set(json.loads(index_path.read_text()))
+        readable = [study for study in studies if study.id in kept]
+        return cls(readable, np.load(array_path, mmap_mode="r"))
+
+
+def _key(studies: Sequence[Study], preprocessing: Preprocessing) -> str:
+    digest = hashlib.sha256(json.dumps(asdict(preprocessing), sort_keys=True).encode())
+    for study in studies:
+        digest.update(f"{study.id}\0{study.path.stat().st_size}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+def _build(
+    studies: Sequence[Study], preprocessing: Preprocessing, array_path: Path, index_path: Path
+) -> None:
+    rows: list[NDArray[np.uint8]] = []
+    kept: list[str] = []
+    for study in tqdm(studies, desc="decoding", unit="image"):
+        try:
+            radiograph = read_radiograph(study.path.read_bytes(), preprocessing.pipeline)
+        except CxrError as error:
+            _log.warning("skipped %s: %s", study.id, error)
+            continue
+        rows.append(to_grey8(to_pixels(radiograph, preprocessing)))
+        kept.append(study.id)
+    if not rows:
+        raise DataError("not one picture could be read")
+    temporary = array_path.with_suffix(".tmp.npy")
+    np.save(temporary, np.stack(rows))
+    temporary.replace(array_path)
+    # The index is written last: a cache without one is unfinished and is made again.
+    index_path.write_text(json.dumps(kept))
