@@ -1,0 +1,106 @@
+"""All that can be set, from `LLMCXR_` environment variables. Nothing else reads those."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AnyHttpUrl, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "LLMCXR_"
+
+
+class SettingsError(Exception):
+    """The configuration cannot be used. The message names variables, never their values."""
+
+
+class Settings(BaseSettings):
+    """The service's configuration; built at the entry point and passed down.
+
+    Attributes:
+        host: address to listen on.
+        port: port to listen on.
+        checkpoint: checkpoint directory.
+        verify_digests: whether every file's SHA-256 is checked at start.
+        vllm_url: a vLLM server to use; where absent, one is started on loopback.
+        vllm_api_key: bearer key of that server.
+        device: where the VQ-GAN runs: `auto`, `cpu`, `cuda`, `cuda:1` ...
+        vqgan_threads: CPU threads of the VQ-GAN; 0 leaves PyTorch's choice.
+        micro_batch_size: most images that the VQ-GAN takes at once.
+        micro_batch_wait_ms: how long an image waits for company, milliseconds.
+        max_body_bytes: largest request body.
+        max_report_characters: longest report, question, instruction or input text.
+        max_images: most images of one request (`n`).
+        max_pending: requests in work at once; more are refused with Retry-After.
+        request_timeout_seconds: deadline of one call to the language model.
+        vllm_dtype: weights' type in a vLLM that is started here.
+        vllm_eager: start it without compilation: sooner ready, slower afterwards.
+        vllm_kv_cache_gib: its key-value cache on a CPU, GiB; absent leaves vLLM's choice.
+        vllm_max_num_seqs: sequences that it works on at once.
+        vllm_start_timeout_seconds: a start that takes longer has failed.
+        log_level: of the service's own log.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    checkpoint: Path = Path("checkpoints/demo")
+    verify_digests: bool = True
+    vllm_url: str | None = None
+    vllm_api_key: SecretStr | None = None
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    vqgan_threads: int = Field(default=0, ge=0, le=1024)
+    micro_batch_size: int = Field(default=8, ge=1, le=256)
+    micro_batch_wait_ms: float = Field(default=5.0, ge=0.0, le=1000.0)
+    max_body_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
+    max_report_characters: int = Field(default=8000, ge=1)
+    max_images: int = Field(default=8, ge=1, le=64)
+    max_pending: int = Field(default=64, ge=1)
+    request_timeout_seconds: float = Field(default=300.0, gt=0)
+    vllm_dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    vllm_eager: bool = False
+    vllm_kv_cache_gib: float | None = Field(default=None, gt=0)
+    vllm_max_num_seqs: int = Field(default=32, ge=1)
+    vllm_start_timeout_seconds: float = Field(default=900.0, gt=0)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @field_validator("vllm_url")
+    @classmethod
+    def _check_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        return str(AnyHttpUrl(value)).rstrip("/")
+
+
+def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Settings from the environment; a misspelt `LLMCXR_` variable is an error, not silence.
+
+    Args:
+        environment: whose names are checked; the process's own where absent.
+
+    Raises:
+        SettingsError: an unknown variable, or a value of the wrong kind.
+    """
+    unknown = unknown_variables(os.environ if environment is None else environment)
+    if unknown:
+        raise SettingsError(f"Unknown environment variables: {', '.join(unknown)}.")
+    try:
+        return Settings()
+    except ValidationError as error:
+        # Its own text quotes the values, and one of them is a key.
+        wrong = sorted({f"{PREFIX}{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()})
+        raise SettingsError("Wrong settings. " + "; ".join(wrong)) from None
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Names that begin with the prefix and mean nothing; `extra="forbid"` does not see these."""
+    known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
+    return sorted(
+        name
+        for name in environment
+        if name.upper().startswith(PREFIX) and name.upper() not in known
+    )
