@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from pathlib import Path
 
 import torch
 
-BF16_CPU_FLAGS = ("amx_bf16", "avx512_bf16")
-"""Processor flags without which bfloat16 on a CPU is slower than float32."""
+from llmcxr_models.hardware import cpu_has_bf16
 
 
 def resolve_device(name: str) -> torch.device:
@@ -29,12 +27,3 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:
     """Autocast to `dtype`; does nothing for float32."""
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not torch.float32)
-
-
-def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this processor has bfloat16 dot products."""
-    try:
-        words = set(cpuinfo.read_text().split())
-    except OSError:
-        return False
-    return any(flag in words for flag in BF16_CPU_FLAGS)
