@@ -6,7 +6,6 @@ Knows nothing of models or sizes. The DICOM arithmetic lives in `dicom_pixels`.
 from __future__ import annotations
 
 import io
-import warnings
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from llmcxr_models.errors import InvalidRadiograph, UnsupportedMedia, UnsupportedRadiograph
+from llmcxr_models.quiet import quiet_libraries
 
 MAX_SIDE = 16_384
 """Rows or columns beyond this are refused before any pixel is decoded."""
@@ -136,7 +136,8 @@ def equalise(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return levels
     cumulative = np.cumsum(histogram) - histogram[first]
     table = np.rint(cumulative * (255.0 / (levels.size - histogram[first])))
-    return np.clip(table, 0, 255).astype(np.uint8)[levels]
+    equalised: NDArray[np.uint8] = np.clip(table, 0, 255).astype(np.uint8)[levels]
+    return equalised
 
 
 def _looks_like_bare_dicom(data: bytes) -> bool:
@@ -146,8 +147,7 @@ def _looks_like_bare_dicom(data: bytes) -> bool:
 
 def _read_picture(data: bytes, media_type: MediaType, pipeline: Pipeline) -> Radiograph:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with quiet_libraries():
             image = Image.open(io.BytesIO(data), formats=[media_type.name])
             check_size(image.height, image.width)
             if getattr(image, "n_frames", 1) > 1:

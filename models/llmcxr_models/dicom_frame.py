@@ -1,0 +1,214 @@
+"""Pixel Data -> stored values: native, RLE, JPEG, JPEG-LS and JPEG 2000.
+
+Knows encodings, not meaning. What a codestream says of its own size is compared with the
+header before a decoder sees it: a decoder allocates what the codestream asks for.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, NamedTuple, cast
+
+import gdcm
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.encaps import get_frame
+from pydicom.pixels.decoders.base import get_decoder
+
+from llmcxr_models.dicom_elements import (
+    EXPLICIT_BIG,
+    EXPLICIT_LITTLE,
+    IMPLICIT_LITTLE,
+    PIXEL_DATA,
+    Elements,
+)
+from llmcxr_models.dicom_header import DicomHeader
+from llmcxr_models.errors import InvalidRadiograph, UnsupportedRadiograph
+
+_NATIVE = {IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG}
+_RLE = "1.2.840.10008.1.2.5"
+_JPEG = {f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70)}
+_JPEG_LS = {f"1.2.840.10008.1.2.4.{n}" for n in (80, 81)}
+_JPEG_2000 = {f"1.2.840.10008.1.2.4.{n}" for n in (90, 91)}
+_LOSSY = {f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 81)}
+
+# Which of pydicom's decoders: its own for RLE, because pylibjpeg-rle panics on damaged frames.
+_PLUGINS = {
+    _RLE: "pydicom",
+    **dict.fromkeys(_JPEG_LS, "pyjpegls"),
+    **dict.fromkeys(_JPEG_2000, "pylibjpeg"),
+}
+
+# gdcm writes its complaints to stderr from C++.
+gdcm.Trace.WarningOff()
+gdcm.Trace.ErrorOff()
+
+
+class Codestream(NamedTuple):
+    """What a JPEG, JPEG-LS or JPEG 2000 codestream says of itself."""
+
+    rows: int
+    columns: int
+    components: int
+    precision: int
+
+
+def check_transfer_syntax(uid: str) -> None:
+    """Refuse encodings that are not read.
+
+    Deflated files are refused before anything is inflated: 500 kB may be 500 MB.
+
+    Raises:
+        UnsupportedRadiograph: not one of the encodings above.
+    """
+    if uid not in _NATIVE | _JPEG | set(_PLUGINS):
+        raise UnsupportedRadiograph(
+            "The transfer syntax is not supported.", reason="transfer-syntax"
+        )
+
+
+def is_lossy(uid: str) -> bool:
+    """Whether a transfer syntax always loses something; JPEG 2000 (.91) may or may not."""
+    return uid in _LOSSY
+
+
+def decode(pixel_data: Elements, header: DicomHeader, transfer_syntax: str) -> NDArray[np.int32]:
+    """Stored values (rows, columns).
+
+    Raises:
+        InvalidRadiograph: no pixels, fewer than the header says, or a damaged codestream.
+    """
+    value = pixel_data.value(PIXEL_DATA)
+    if not value:
+        raise InvalidRadiograph("The DICOM object has no pixel data.", reason="no-pixels")
+    if transfer_syntax in _NATIVE:
+        return _unpack(
+            _native_words(value, pixel_data.vr(PIXEL_DATA), header, transfer_syntax), header
+        )
+    if transfer_syntax == _RLE:
+        words = _with_pydicom(value, header, transfer_syntax, raw_words=True)
+        return _unpack(words, header)
+    frame = get_frame(value, 0, number_of_frames=1)
+    codestream = _read_codestream(frame, transfer_syntax)
+    if codestream[:3] != (header.rows, header.columns, 1) or not 2 <= codestream.precision <= 16:
+        raise InvalidRadiograph("Header and compressed pixels disagree.", reason="codestream")
+    if transfer_syntax in _JPEG:
+        return _signed(_with_gdcm(frame, header, codestream, transfer_syntax), header)
+    return _with_pydicom(value, header, transfer_syntax, raw_words=False).astype(np.int32)
+
+
+def _native_words(
+    value: bytes, vr: str, header: DicomHeader, transfer_syntax: str
+) -> NDArray[np.uint16]:
+    count = header.rows * header.columns
+    if len(value) < count * header.bits_allocated // 8:
+        raise InvalidRadiograph("The pixel data is cut off.", reason="truncated")
+    order = ">" if transfer_syntax == EXPLICIT_BIG else "<"
+    if header.bits_allocated == 16:
+        words = np.frombuffer(value, f"{order}u2", count).astype(np.uint16)
+    elif order == ">" and vr == "OW":
+        # PS3.5 annex A.3: two pixels in a big-endian word, the first one in its low byte.
+        pairs = np.frombuffer(value[: len(value) // 2 * 2], ">u2").astype("<u2")
+        words = pairs.view(np.uint8)[:count].astype(np.uint16)
+    else:
+        words = np.frombuffer(value, np.uint8, count).astype(np.uint16)
+    if words.size < count:
+        raise InvalidRadiograph("The pixel data is cut off.", reason="truncated")
+    return words.reshape(header.rows, header.columns)
+
+
+def _unpack(words: NDArray[np.uint16], header: DicomHeader) -> NDArray[np.int32]:
+    """Take the stored bits out of their words; the others may hold anything (PS3.5, 8.1.1)."""
+    shifted = words >> np.uint16(header.high_bit + 1 - header.bits_stored)
+    return _signed(shifted & np.uint16(2**header.bits_stored - 1), header)
+
+
+def _signed(values: NDArray[np.uint16], header: DicomHeader) -> NDArray[np.int32]:
+    """Two's complement of the stored bits, where the header says that pixels are signed."""
+    wide = values.astype(np.int32)
+    if not header.signed:
+        return wide
+    unused = 32 - header.bits_stored
+    return (wide << unused) >> unused
+
+
+def _with_pydicom(
+    value: bytes, header: DicomHeader, transfer_syntax: str, *, raw_words: bool
+) -> NDArray[np.uint16]:
+    # pydicom annotates its keyword options as if each were the whole dictionary.
+    options: dict[str, Any] = {
+        "rows": header.rows,
+        "columns": header.columns,
+        "samples_per_pixel": 1,
+        "photometric_interpretation": "MONOCHROME2",
+        "number_of_frames": 1,
+        "pixel_keyword": "PixelData",
+        "bits_allocated": header.bits_allocated,
+        "bits_stored": header.bits_allocated if raw_words else header.bits_stored,
+        "pixel_representation": 0 if raw_words else int(header.signed),
+    }
+    plugin = _PLUGINS[transfer_syntax]
+    decoder = get_decoder(transfer_syntax)
+    array, _ = decoder.as_array(value, raw=True, index=0, decoding_plugin=plugin, **options)
+    return cast("NDArray[np.uint16]", array)
+
+
+def _with_gdcm(
+    frame: bytes, header: DicomHeader, codestream: Codestream, transfer_syntax: str
+) -> NDArray[np.uint16]:
+    """JPEG of all processes. Called directly, as pydicom's plugin leaves 12-bit JPEG out."""
+    fragment = gdcm.Fragment()
+    fragment.SetByteStringValue(frame)
+    fragments = gdcm.SequenceOfFragments.New()
+    fragments.AddFragment(fragment)
+    element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
+    element.SetValue(fragments.__ref__())
+    image = gdcm.Image()
+    image.SetNumberOfDimensions(2)
+    image.SetDimensions((header.columns, header.rows, 1))
+    image.SetDataElement(element)
+    grey = gdcm.PhotometricInterpretation.GetPIType("MONOCHROME2")
+    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(grey))
+    syntax = gdcm.TransferSyntax.GetTSType(transfer_syntax)
+    image.SetTransferSyntax(gdcm.TransferSyntax(syntax))
+    allocated = 8 if codestream.precision <= 8 else 16
+    precision = codestream.precision
+    image.SetPixelFormat(gdcm.PixelFormat(1, allocated, precision, precision - 1, 0))
+    # SWIG hands char* over as text; the bytes are in it by surrogates.
+    decoded = image.GetBuffer().encode("utf-8", "surrogateescape")
+    count = header.rows * header.columns
+    if len(decoded) < count * allocated // 8:
+        raise InvalidRadiograph("The compressed pixels are damaged.", reason="codestream")
+    values = np.frombuffer(decoded, f"u{allocated // 8}", count).astype(np.uint16)
+    return values.reshape(header.rows, header.columns)
+
+
+def _read_codestream(frame: bytes, transfer_syntax: str) -> Codestream:
+    if transfer_syntax in _JPEG_2000:
+        return _read_jpeg_2000(frame)
+    return _read_jpeg(frame)
+
+
+def _read_jpeg_2000(frame: bytes) -> Codestream:
+    """The SIZ marker segment (ISO 15444-1 A.5.1), which follows SOC at once."""
+    start = frame.find(b"\xff\x4f\xff\x51")
+    if start < 0:
+        raise InvalidRadiograph("The compressed pixels are damaged.", reason="codestream")
+    right, below, left, top = struct.unpack_from(">4I", frame, start + 8)
+    components, depth = struct.unpack_from(">HB", frame, start + 40)
+    return Codestream(below - top, right - left, components, (depth & 0x7F) + 1)
+
+
+def _read_jpeg(frame: bytes) -> Codestream:
+    """The frame header (ISO 10918-1 B.2.2, ISO 14495-1 C.2.2): SOF0-15 or SOF55."""
+    position = 2
+    while position + 4 <= len(frame) and frame[position] == 0xFF:
+        marker, length = struct.unpack_from(">xBH", frame, position)
+        if marker == 0xFF:  # fill byte
+            position += 1
+            continue
+        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
+            precision, rows, columns, components = struct.unpack_from(">BHHB", frame, position + 4)
+            return Codestream(rows, columns, components, precision)
+        position += 2 + length
+    raise InvalidRadiograph("The compressed pixels are damaged.", reason="codestream")
