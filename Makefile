@@ -1,0 +1,38 @@
+# Everything a newcomer types. Needs Python 3.11 or newer and make; the rest is set up here.
+#
+#   make demo     a report for a radiograph, a radiograph for a report, into demo-output/
+#   make test     all tests, one of them against a real vLLM
+#   make serve    the service on http://127.0.0.1:8080 (LLMCXR_HOST, LLMCXR_PORT)
+#   make check    formatting, lint, types, architecture
+#   make setup    only the set-up; DEVICE=cuda on a host with an NVIDIA GPU
+
+PYTHON ?= python3
+DEVICE ?=
+BIN := .venv/bin
+
+.PHONY: demo test serve check setup lock clean
+
+demo: setup
+	@$(BIN)/llmcxr demo
+
+test: setup
+	@$(BIN)/pytest
+
+serve: setup
+	@exec $(BIN)/llmcxr serve
+
+check: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/mypy scripts
+	$(BIN)/lint-imports
+
+setup:
+	@$(PYTHON) scripts/setup.py --device "$(DEVICE)"
+
+lock: setup
+	@$(BIN)/python scripts/lock.py
+
+clean:
+	rm -rf .venv checkpoints demo-output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
