@@ -145,14 +145,23 @@ def install_packages(layout: Layout, device: str) -> None:
         install_torch_cpu(layout, pinned_version(requirements, "torch"))
         say("installing packages from requirements/cpu.txt (about 1.5 GB the first time)")
         # The list is complete, so nothing is resolved, and no CUDA library comes along.
-        pip(layout, "install", "--no-deps", "-r", str(requirements))
-        pip(layout, "uninstall", "-y", "-q", *UNWANTED_ON_CPU)
+        pip_with_progress(layout, "install", "--no-deps", "-r", str(requirements))
+        remove_unwanted(layout)
     else:
         say("installing packages from requirements/cuda.txt (several GB the first time)")
-        pip(layout, "install", "-r", str(requirements))
+        pip_with_progress(layout, "install", "-r", str(requirements))
     say("installing this project")
     project = ["install", "--no-deps", "--no-build-isolation", "-q", "-e", str(layout.root)]
     pip(layout, *project)
+
+
+def remove_unwanted(layout: Layout) -> None:
+    """Remove CUDA builds that somebody installed by hand."""
+    packages = layout.venv.glob("lib/python*/site-packages/*.dist-info")
+    names = {record.name.split("-")[0] for record in packages}
+    if found := sorted(names & set(UNWANTED_ON_CPU)):
+        say(f"removing {', '.join(found)}: builds for CUDA")
+        pip(layout, "uninstall", "-y", "-q", *found)
 
 
 def install_torch_cpu(layout: Layout, version: str) -> None:
@@ -286,6 +295,32 @@ def pip(layout: Layout, *arguments: str) -> None:
         SetupError: it failed.
     """
     if _pip(layout, *arguments).returncode != 0:
+        raise SetupError("pip failed; its message is above. Set-up goes on from here next time.")
+
+
+def pip_with_progress(layout: Layout, *arguments: str) -> None:
+    """Run the environment's pip, and show one line for many packages.
+
+    Raises:
+        SetupError: it failed; its last lines are shown then.
+    """
+    command = [str(layout.python), "-m", "pip", "--disable-pip-version-check", *arguments]
+    lines: list[str] = []
+    seen = 0
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith(("Collecting ", "Processing ", "Requirement already satisfied")):
+                seen += 1
+                if seen % 25 == 0:
+                    say(f"  {seen} packages found")
+            elif line.startswith("Installing collected packages"):
+                say(f"  unpacking {line.count(',') + 1} packages (a minute or two)")
+    if process.returncode != 0:
+        print("".join(lines[-20:]), file=sys.stderr)
         raise SetupError("pip failed; its message is above. Set-up goes on from here next time.")
 
 
