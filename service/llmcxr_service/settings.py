@@ -33,7 +33,6 @@ class Settings(BaseSettings):
         micro_batch_wait_ms: how long an image waits for company, milliseconds.
         max_body_bytes: largest request body.
         max_report_characters: longest report, question, instruction or input text.
-        max_images: most images of one request (`n`).
         max_pending: requests in work at once; more are refused with Retry-After.
         request_timeout_seconds: deadline of one call to the language model.
         vllm_dtype: weights' type in a vLLM that is started here.
@@ -58,7 +57,6 @@ class Settings(BaseSettings):
     micro_batch_wait_ms: float = Field(default=5.0, ge=0.0, le=1000.0)
     max_body_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
     max_report_characters: int = Field(default=8000, ge=1)
-    max_images: int = Field(default=8, ge=1, le=64)
     max_pending: int = Field(default=64, ge=1)
     request_timeout_seconds: float = Field(default=300.0, gt=0)
     vllm_dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"

@@ -1,0 +1,111 @@
+"""What openapi.json says beyond the routes' own types: bodies, problems, picture answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+
+from llmcxr_service.intake import FORM, JSON, RAW_MEDIA_TYPES, TEXT
+from llmcxr_service.problems import MEDIA_TYPE, Problem
+
+PNG = "image/png"
+
+_BINARY = {"type": "string", "format": "binary"}
+_ERRORS = {
+    400: "The radiograph is damaged, or there is none.",
+    406: "None of the accepted media types can be answered.",
+    413: "The body is over the limit.",
+    415: "The body is of a media type that is not accepted.",
+    422: "The request, the text or the radiograph cannot be used.",
+    500: "An internal error.",
+    502: "The language model refused, failed or drew no whole image.",
+    503: "Overloaded, or the language model is not ready; see Retry-After.",
+    504: "The language model did not answer in time.",
+}
+
+Documentation = dict[int | str, dict[str, Any]]
+
+
+def problems(*statuses: int) -> Documentation:
+    """Problem answers, for a route's `responses`."""
+    return {status: {"model": Problem, "description": _ERRORS[status]} for status in statuses}
+
+
+def answer(model: type[BaseModel], *also: str) -> Documentation:
+    """A JSON answer that may also be had as other media types."""
+    content = {
+        media_type: {"schema": _BINARY if media_type == PNG else {"type": "string"}}
+        for media_type in also
+    }
+    return {200: {"model": model, "description": "The answer.", "content": content}}
+
+
+def upload_body(options: type[BaseModel], *, private: frozenset[str], raw: bool) -> dict[str, Any]:
+    """A radiograph as form field `file` or as the body, for a route's `openapi_extra`."""
+    schema = _inline(options)
+    form = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {"file": _BINARY, **schema["properties"]},
+        "required": ["file", *schema.get("required", [])],
+    }
+    content: dict[str, Any] = {FORM: {"schema": form}}
+    if not raw:
+        return {"requestBody": {"required": True, "content": content}}
+    content |= {media_type: {"schema": _BINARY} for media_type in RAW_MEDIA_TYPES}
+    return {
+        "requestBody": {"required": True, "content": content},
+        "parameters": _parameters(options, private, "With the file as the body."),
+    }
+
+
+def json_body(model: type[BaseModel]) -> dict[str, Any]:
+    """A JSON body."""
+    return {"requestBody": {"required": True, "content": {JSON: {"schema": _inline(model)}}}}
+
+
+def json_or_text_body(model: type[BaseModel], options: type[BaseModel]) -> dict[str, Any]:
+    """A JSON body, or plain text with options as query parameters."""
+    body = json_body(model)
+    body["requestBody"]["content"][TEXT] = {"schema": {"type": "string"}}
+    body["parameters"] = _parameters(options, frozenset(), "With a plain text body.")
+    return body
+
+
+def build(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document; problems are under their own media type."""
+    document = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes
+    )
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for response in operation["responses"].values():
+                content = response.get("content", {})
+                schema = content.get(JSON, {}).get("schema", {})
+                if schema.get("$ref") == f"#/components/schemas/{Problem.__name__}":
+                    content[MEDIA_TYPE] = content.pop(JSON)
+    return document
+
+
+def _inline(model: type[BaseModel]) -> dict[str, Any]:
+    # The request models are flat, so their schema needs no definitions elsewhere.
+    return model.model_json_schema()
+
+
+def _parameters(
+    options: type[BaseModel], private: frozenset[str], description: str
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": description,
+            "schema": schema,
+        }
+        for name, schema in _inline(options)["properties"].items()
+        if name not in private
+    ]

@@ -1,0 +1,233 @@
+"""Prompt -> Generation, by a vLLM server's `/v1/completions`. Token ids only, in both directions.
+
+httpx / HTTP                                 error of the tree
+-------------------------------------------  ------------------------------------
+cannot connect, connection lost, 429, 503    GeneratorUnavailable
+no answer in time                            GeneratorTimeout
+any other 4xx                                GeneratorRejected
+any other 5xx, an answer of another shape    GeneratorMisbehaved
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import httpx
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from llmcxr_models.errors import (
+    GenerationError,
+    GeneratorMisbehaved,
+    GeneratorRejected,
+    GeneratorTimeout,
+    GeneratorUnavailable,
+)
+from llmcxr_models.prompt import Prompt
+
+_NEVER = -100.0
+"""The lowest logit bias that vLLM takes; e^-100 is no probability in float32."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn.
+
+    Attributes:
+        seed: the same seed, the same answer.
+        temperature: 0 is greedy.
+        top_p: nucleus sampling: the smallest set of tokens with this probability.
+    """
+
+    seed: int
+    temperature: float
+    top_p: float = 1.0
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What the model wrote.
+
+    Attributes:
+        token_ids: the answer, with the stop token that ended it, if one did.
+        finish_reason: `stop`, or `length` where `max_tokens` ended it.
+        prompt_tokens: length of the prompt.
+    """
+
+    token_ids: tuple[int, ...]
+    finish_reason: Literal["stop", "length"]
+    prompt_tokens: int
+
+
+class Generator(Protocol):
+    """The language model, as the service needs it."""
+
+    async def generate(self, prompt: Prompt, sampling: Sampling) -> Generation:
+        """Answer one prompt within its constraint.
+
+        Raises:
+            GenerationError: no usable answer.
+        """
+        ...
+
+
+class Endpoint(Protocol):
+    """Where a vLLM server is; it may move when it is restarted."""
+
+    @property
+    def url(self) -> str:
+        """Base URL without a trailing slash."""
+        ...
+
+    @property
+    def api_key(self) -> SecretStr | None:
+        """Its bearer key."""
+        ...
+
+
+@dataclass(frozen=True)
+class FixedEndpoint:
+    """A vLLM server that somebody else runs."""
+
+    url: str
+    api_key: SecretStr | None = None
+
+
+class _Choice(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    token_ids: list[int]
+    finish_reason: Literal["stop", "length"]
+
+
+class _Usage(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    prompt_tokens: int = Field(ge=0)
+
+
+class _Completion(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    model: str
+    choices: list[_Choice] = Field(min_length=1, max_length=1)
+    usage: _Usage
+
+
+class VllmGenerator:
+    """A vLLM server as a `Generator`.
+
+    Args:
+        client: without a base URL; its timeouts are those of the connection.
+        endpoint: where the server is.
+        served_name: the model that it must serve.
+        timeout_seconds: deadline of a whole call.
+    """
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        endpoint: Endpoint,
+        served_name: str,
+        *,
+        timeout_seconds: float,
+    ) -> None:
+        self._client = client
+        self._endpoint = endpoint
+        self._served_name = served_name
+        self._timeout_seconds = timeout_seconds
+
+    async def generate(self, prompt: Prompt, sampling: Sampling) -> Generation:
+        """Answer one prompt; cancelling the call makes vLLM drop it.
+
+        Raises:
+            GenerationError: see the table above.
+        """
+        request = self._request(prompt, sampling)
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                response = await self._client.post(
+                    f"{self._endpoint.url}/v1/completions",
+                    json=request,
+                    headers=authorization(self._endpoint),
+                )
+        except TimeoutError as error:
+            raise GeneratorTimeout("The language model did not answer in time.") from error
+        except httpx.HTTPError as error:
+            raise transport_error(error) from error
+        if response.status_code != httpx.codes.OK:
+            raise status_error(response.status_code)
+        completion = self._parse(response)
+        if completion.usage.prompt_tokens != len(prompt.token_ids):
+            raise GeneratorMisbehaved("The language model read another prompt.", reason="prompt")
+        choice = completion.choices[0]
+        return Generation(
+            tuple(choice.token_ids), choice.finish_reason, completion.usage.prompt_tokens
+        )
+
+    def _request(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
+        constraint = prompt.constraint
+        request: dict[str, Any] = {
+            "model": self._served_name,
+            "prompt": list(prompt.token_ids),
+            "min_tokens": constraint.min_tokens,
+            "max_tokens": constraint.max_tokens,
+            "stop_token_ids": list(constraint.stop_token_ids),
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            # Said outright, or the checkpoint's generation_config.json would have its way.
+            "top_k": 0,
+            "repetition_penalty": 1.0,
+            "seed": sampling.seed,
+            "return_token_ids": True,
+        }
+        if constraint.allowed_token_ids is not None:
+            request["allowed_token_ids"] = list(constraint.allowed_token_ids)
+        if constraint.forbidden_token_ids:
+            # vLLM on a GPU takes at most 1024 of these, which is exactly the codebook.
+            request["logit_bias"] = {str(i): _NEVER for i in constraint.forbidden_token_ids}
+        return request
+
+    def _parse(self, response: httpx.Response) -> _Completion:
+        try:
+            completion = _Completion.model_validate_json(response.content)
+        except ValidationError:
+            # Its own text quotes the answer.
+            raise GeneratorMisbehaved(
+                "The language model's answer has another shape.", reason="shape"
+            ) from None
+        if completion.model != self._served_name:
+            raise GeneratorMisbehaved("Another model answered.", reason="model")
+        return completion
+
+
+def authorization(endpoint: Endpoint) -> dict[str, str]:
+    """The bearer header of an endpoint, if it has a key."""
+    key = endpoint.api_key
+    return {} if key is None else {"Authorization": f"Bearer {key.get_secret_value()}"}
+
+
+def transport_error(error: httpx.HTTPError) -> GenerationError:
+    """The error for a call that brought no answer."""
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        return GeneratorUnavailable("The language model cannot be reached.", reason="unreachable")
+    if isinstance(error, httpx.TimeoutException):
+        return GeneratorTimeout("The language model did not answer in time.")
+    if isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError):
+        return GeneratorUnavailable("The language model went away.", reason="connection-lost")
+    return GeneratorMisbehaved("The language model's answer cannot be read.", reason="transport")
+
+
+def status_error(status: int) -> GenerationError:
+    """The error for an HTTP status that is no success."""
+    if status in {
+        httpx.codes.TOO_MANY_REQUESTS,
+        httpx.codes.BAD_GATEWAY,
+        httpx.codes.SERVICE_UNAVAILABLE,
+        httpx.codes.GATEWAY_TIMEOUT,
+    }:
+        return GeneratorUnavailable("The language model takes no requests now.", reason="busy")
+    if httpx.codes.is_client_error(status):
+        return GeneratorRejected(f"The language model refused the request with {status}.")
+    return GeneratorMisbehaved(f"The language model failed with {status}.", reason="server-error")

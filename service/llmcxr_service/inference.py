@@ -1,0 +1,308 @@
+"""From a request's input to its answer, step by step. It knows no HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from llmcxr_models.checkpoint import Manifest
+from llmcxr_models.errors import (
+    GenerationError,
+    GeneratorMisbehaved,
+    InvalidImageTokens,
+    InvalidText,
+)
+from llmcxr_models.preprocess import to_grey8
+from llmcxr_models.prompt import Prompt, PromptBuilder
+from llmcxr_models.radiograph import Radiograph
+from llmcxr_models.text_tokenizer import TextTokenizer
+from llmcxr_service.generator import Generation, Generator, Sampling
+from llmcxr_service.observability import Metrics, Stopwatch
+from llmcxr_service.quality import Quality, compare
+from llmcxr_service.readiness import Readiness
+from llmcxr_service.vision import DecodeRadiograph, Vision
+
+T = TypeVar("T")
+SEEDS = 2**32
+
+_LATERAL = "The header says that this is a lateral view; the model has seen frontal views only."
+
+
+@dataclass(frozen=True)
+class TextAnswer:
+    """Text that the model wrote.
+
+    Attributes:
+        text: without special tokens.
+        seed: with which it was drawn.
+        usage: prompt and completion tokens.
+        timings_ms: stages and total.
+        warnings: sentences for the reader.
+    """
+
+    text: str
+    seed: int
+    usage: tuple[int, int]
+    timings_ms: dict[str, float]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DrawnImage:
+    """One synthetic radiograph: 8-bit grey (S, S), its codes (N), its seed."""
+
+    grey: NDArray[np.uint8]
+    codes: list[int]
+    seed: int
+
+
+@dataclass(frozen=True)
+class ImageAnswer:
+    """Images that the model drew; otherwise as `TextAnswer`."""
+
+    images: list[DrawnImage]
+    usage: tuple[int, int]
+    timings_ms: dict[str, float]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What the VQ-GAN keeps of a radiograph: 8-bit grey (S, S), codes (N), and how near it is."""
+
+    grey: NDArray[np.uint8]
+    codes: list[int]
+    quality: Quality
+    timings_ms: dict[str, float]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Inference:
+    """Everything that answers need, put together once at start.
+
+    Attributes:
+        manifest: of the checkpoint.
+        prompts: builds prompts.
+        tokenizer: turns text answers into text.
+        decode_radiograph: reads files.
+        vision: the VQ-GAN.
+        generator: the language model.
+        readiness: whether it can be asked.
+        metrics: where to count.
+        executor: for tokenising and measuring, off the event loop.
+    """
+
+    manifest: Manifest
+    prompts: PromptBuilder
+    tokenizer: TextTokenizer
+    decode_radiograph: DecodeRadiograph
+    vision: Vision
+    generator: Generator
+    readiness: Readiness
+    metrics: Metrics
+    executor: Executor
+
+    async def report(
+        self, data: bytes, indication: str, sampling: Sampling, max_tokens: int
+    ) -> TextAnswer:
+        """Draft the report of a radiograph.
+
+        Raises:
+            CxrError: the file cannot be read, or the language model did not answer.
+        """
+
+        def prompt(codes: list[int]) -> Prompt:
+            return self.prompts.report(codes, indication=indication, max_tokens=max_tokens)
+
+        return await self._read_image(data, prompt, sampling)
+
+    async def question(
+        self, data: bytes, question: str, sampling: Sampling, max_tokens: int
+    ) -> TextAnswer:
+        """Answer a question about a radiograph; raises as `report` does."""
+
+        def prompt(codes: list[int]) -> Prompt:
+            return self.prompts.question(codes, question, max_tokens=max_tokens)
+
+        return await self._read_image(data, prompt, sampling)
+
+    async def instruction(
+        self, instruction: str, text: str, sampling: Sampling, max_tokens: int
+    ) -> TextAnswer:
+        """Follow an instruction without a radiograph; raises as `report` does."""
+        watch = Stopwatch(self.metrics)
+        # 1. Is there anybody to ask?
+        await self.readiness.require()
+        # 2. Words to token ids.
+        with watch.stage("prompt"):
+            prompt = await self._off_loop(
+                lambda: self.prompts.instruction(instruction, text, max_tokens=max_tokens)
+            )
+        # 3. Token ids to words.
+        return await self._write(prompt, sampling, watch, ())
+
+    async def draw(self, report: str, sampling: Sampling, n: int) -> ImageAnswer:
+        """Draw `n` radiographs of a report, with the seeds seed, seed + 1, ...
+
+        Raises:
+            CxrError: the report is too long, or the language model did not draw whole images.
+        """
+        watch = Stopwatch(self.metrics)
+        # 1. Is there anybody to ask?
+        await self.readiness.require()
+        # 2. The report to token ids.
+        with watch.stage("prompt"):
+            prompt, _ = self._fit(await self._off_loop(lambda: self.prompts.image(report)))
+        # 3. Exactly one image's worth of image tokens for each seed, at the same time.
+        seeds = [(sampling.seed + i) % SEEDS for i in range(n)]
+        with watch.stage("generate"):
+            generations = await _all(
+                [self._generate(prompt, replace(sampling, seed=seed)) for seed in seeds]
+            )
+        all_codes = [self._codes(generation) for generation in generations]
+        # 4. Codes to pixels.
+        with watch.stage("draw"):
+            pictures = await _all([self.vision.decode(codes) for codes in all_codes])
+        images = [
+            DrawnImage(to_grey8(pixels), codes, seed)
+            for pixels, codes, seed in zip(pictures, all_codes, seeds, strict=True)
+        ]
+        usage = (
+            sum(generation.prompt_tokens for generation in generations),
+            sum(len(generation.token_ids) for generation in generations),
+        )
+        return ImageAnswer(images, usage, watch.timings_ms(), ())
+
+    async def reconstruct(self, data: bytes) -> Reconstruction:
+        """Encode a radiograph and decode it again, without the language model.
+
+        Raises:
+            InvalidInput: the file cannot be read.
+        """
+        watch = Stopwatch(self.metrics)
+        # 1. File to pixels to codes.
+        radiograph, pixels, codes = await self._encode(data, watch)
+        # 2. Codes back to pixels.
+        with watch.stage("draw"):
+            decoded = await self.vision.decode(codes)
+        # 3. How much was lost.
+        with watch.stage("compare"):
+            quality = await self._off_loop(lambda: compare(pixels, decoded))
+        return Reconstruction(
+            to_grey8(decoded), codes, quality, watch.timings_ms(), self._warnings(radiograph)
+        )
+
+    async def _read_image(
+        self, data: bytes, build: Callable[[list[int]], Prompt], sampling: Sampling
+    ) -> TextAnswer:
+        watch = Stopwatch(self.metrics)
+        # 1. Is there anybody to ask?
+        await self.readiness.require()
+        # 2. File to pixels to codes.
+        radiograph, _, codes = await self._encode(data, watch)
+        # 3. Codes and words to token ids.
+        with watch.stage("prompt"):
+            prompt = await self._off_loop(lambda: build(codes))
+        # 4. Token ids to words.
+        return await self._write(prompt, sampling, watch, self._warnings(radiograph))
+
+    async def _encode(self, data: bytes, watch: Stopwatch) -> tuple[Radiograph, Tensor, list[int]]:
+        with watch.stage("decode"):
+            radiograph = await self.decode_radiograph(data)
+        with watch.stage("preprocess"):
+            pixels = await self.vision.pixels(radiograph)
+        with watch.stage("encode"):
+            codes = await self.vision.encode(pixels)
+        return radiograph, pixels, codes
+
+    async def _write(
+        self, prompt: Prompt, sampling: Sampling, watch: Stopwatch, warnings: tuple[str, ...]
+    ) -> TextAnswer:
+        prompt, notes = self._fit(prompt)
+        with watch.stage("generate"):
+            generation = await self._generate(prompt, sampling)
+        self._check_text(generation, prompt)
+        text = self.tokenizer.decode(self._without_stop(generation.token_ids)).strip()
+        if generation.finish_reason == "length":
+            notes += ("The text was cut off at its longest length.",)
+        if not text:
+            notes += ("The model wrote nothing.",)
+        usage = (generation.prompt_tokens, len(generation.token_ids))
+        return TextAnswer(text, sampling.seed, usage, watch.timings_ms(), warnings + notes)
+
+    async def _generate(self, prompt: Prompt, sampling: Sampling) -> Generation:
+        try:
+            generation = await self.generator.generate(prompt, sampling)
+        except GenerationError:
+            self.readiness.doubt()
+            raise
+        self.metrics.tokens.labels("prompt").inc(generation.prompt_tokens)
+        self.metrics.tokens.labels("completion").inc(len(generation.token_ids))
+        return generation
+
+    def _fit(self, prompt: Prompt) -> tuple[Prompt, tuple[str, ...]]:
+        """Shorten what may be answered to what is left of the longest sequence.
+
+        Raises:
+            InvalidText: the text leaves no room for an answer.
+        """
+        constraint = prompt.constraint
+        room = self.manifest.max_model_len - len(prompt.token_ids)
+        if room < constraint.min_tokens:
+            raise InvalidText("The text has too many tokens for the model.", reason="too-long")
+        if room >= constraint.max_tokens:
+            return prompt, ()
+        shorter = replace(prompt, constraint=replace(constraint, max_tokens=room))
+        return shorter, (f"The model had room for {room} tokens of answer only.",)
+
+    def _codes(self, generation: Generation) -> list[int]:
+        try:
+            return self.manifest.vocabulary.to_codes(generation.token_ids)
+        except InvalidImageTokens:
+            self.metrics.image_tokens_invalid.inc()
+            raise
+
+    def _check_text(self, generation: Generation, prompt: Prompt) -> None:
+        constraint, vocabulary = prompt.constraint, self.manifest.vocabulary
+        if not constraint.min_tokens <= len(generation.token_ids) <= constraint.max_tokens:
+            raise GeneratorMisbehaved("The text answer has another length.", reason="length")
+        for token_id in generation.token_ids:
+            if not 0 <= token_id < vocabulary.size or token_id in constraint.forbidden_token_ids:
+                raise GeneratorMisbehaved("A token id is not a text token.", reason="token-id")
+
+    def _without_stop(self, token_ids: tuple[int, ...]) -> tuple[int, ...]:
+        stops = self.manifest.vocabulary.stop_token_ids
+        return token_ids[:-1] if token_ids[-1] in stops else token_ids
+
+    def _warnings(self, radiograph: Radiograph) -> tuple[str, ...]:
+        if radiograph.is_lateral and "lateral" not in self.manifest.views:
+            return (*radiograph.warnings, _LATERAL)
+        return radiograph.warnings
+
+    async def _off_loop(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self.executor, work)
+
+
+def choose_seed(seed: int | None) -> int:
+    """The caller's seed, or one at random, which the answer then names."""
+    return secrets.randbelow(SEEDS) if seed is None else seed
+
+
+async def _all(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Results in order; the first failure cancels the others and is raised as it is."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,225 @@
+"""Metrics, structured logs and request ids. Labels and log fields come from closed sets only."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from llmcxr_service.problems import internal_error_response
+
+LOGGER = logging.getLogger(__name__)
+
+_METHODS = frozenset({"GET", "POST", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
+
+
+class Metrics:
+    """All metrics of one application, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        registry = self.registry
+        self.requests = Counter(
+            "llmcxr_requests",
+            "Requests answered.",
+            ["route", "method", "status"],
+            registry=registry,
+        )
+        self.request_seconds = Histogram(
+            "llmcxr_request_seconds",
+            "Wall time of a request, seconds.",
+            ["route"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.stage_seconds = Histogram(
+            "llmcxr_stage_seconds",
+            "Wall time of one stage of a request, seconds.",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.micro_batch_size = Histogram(
+            "llmcxr_micro_batch_size",
+            "Images that the VQ-GAN took at once.",
+            ["kind"],
+            buckets=(1, 2, 4, 8, 16, 32, 64),
+            registry=registry,
+        )
+        self.pending = Gauge("llmcxr_pending_requests", "Requests in work.", registry=registry)
+        self.rejections = Counter(
+            "llmcxr_rejections", "Requests not served, by cause.", ["reason"], registry=registry
+        )
+        self.tokens = Counter(
+            "llmcxr_tokens", "Tokens to and from the model.", ["direction"], registry=registry
+        )
+        self.image_tokens_invalid = Counter(
+            "llmcxr_image_tokens_invalid",
+            "Answers that should have been an image and were not.",
+            registry=registry,
+        )
+        self.model_info = Gauge(
+            "llmcxr_model_info",
+            "The checkpoint that is served.",
+            ["name", "version", "digest"],
+            registry=registry,
+        )
+        self.vllm_up = Gauge(
+            "llmcxr_vllm_up", "Whether vLLM answers as it should.", registry=registry
+        )
+
+
+class Stopwatch:
+    """Wall times of one request's stages.
+
+    Args:
+        metrics: told every stage.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._started = time.perf_counter()
+        self._stages: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a block; a failed one counts too."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = time.perf_counter() - started
+            self._stages[name] = self._stages.get(name, 0.0) + seconds
+            self._metrics.stage_seconds.labels(name).observe(seconds)
+
+    def timings_ms(self) -> dict[str, float]:
+        """Milliseconds of each stage so far, and `total` since the beginning."""
+        stages = {**self._stages, "total": time.perf_counter() - self._started}
+        return {name: round(seconds * 1000.0, 3) for name, seconds in stages.items()}
+
+
+class Observability:
+    """ASGI middleware, outermost: request id, metrics, one log line, and the last catch.
+
+    Args:
+        app: what is observed.
+        metrics: where to count.
+        routes: the paths that exist; every other path is counted as `other`.
+    """
+
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, routes: Callable[[], Collection[str]]
+    ) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        # Never the caller's own id: it may be an accession number.
+        request_id = uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = 0
+        started = time.perf_counter()
+
+        async def observed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message["headers"],
+                    (b"x-request-id", request_id.encode()),
+                    (b"x-content-type-options", b"nosniff"),
+                    (b"cache-control", b"no-store"),
+                ]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, observed)
+        except Exception as error:
+            _log_unforeseen(error, request_id)
+            if status == 0:
+                await internal_error_response(request_id)(scope, receive, observed)
+        finally:
+            self._record(scope, status, time.perf_counter() - started)
+
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        route = scope["path"] if scope["path"] in self._routes() else "other"
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self._metrics.requests.labels(route, method, str(status)).inc()
+        self._metrics.request_seconds.labels(route).observe(seconds)
+        rejection = scope["state"].get("rejection")
+        if rejection is not None:
+            self._metrics.rejections.labels(rejection).inc()
+        LOGGER.info(
+            "request",
+            extra={
+                "fields": {
+                    "request_id": scope["state"]["request_id"],
+                    "route": route,
+                    "method": method,
+                    "status": status,
+                    "reason": rejection,
+                    "ms": round(seconds * 1000.0, 1),
+                }
+            },
+        )
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """A record as JSON; of an exception only its class, since messages may quote input."""
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "event": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info and record.exc_info[0] is not None:
+            line["exception"] = record.exc_info[0].__name__
+        return json.dumps({key: value for key, value in line.items() if value is not None})
+
+
+def configure_logging(level: str) -> None:
+    """Send the service's log, and uvicorn's without its access log, to stderr as JSON lines."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    for name in ("llmcxr_service", "uvicorn", "uvicorn.error"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler] if name != "uvicorn.error" else []
+        logger.propagate = name == "uvicorn.error"
+        logger.setLevel(level)
+    # Its lines hold query strings and clients' addresses.
+    logging.getLogger("uvicorn.access").disabled = True
+
+
+def _log_unforeseen(error: Exception, request_id: str) -> None:
+    """Where it happened and of what class; never the message, which may quote input."""
+    frames = traceback.extract_tb(error.__traceback__)[-8:]
+    where = [f"{frame.name}:{frame.lineno}" for frame in frames]
+    LOGGER.error(
+        "unforeseen",
+        extra={
+            "fields": {
+                "request_id": request_id,
+                "exception": type(error).__name__,
+                "where": where,
+            }
+        },
+    )

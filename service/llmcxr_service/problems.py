@@ -1,0 +1,177 @@
+"""Errors -> RFC 9457 `application/problem+json`: one table, and nothing of the caller's in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+
+from llmcxr_models import errors as models
+from llmcxr_service import errors as service
+from llmcxr_service.errors import FieldProblem, InvalidRequest
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Kind(NamedTuple):
+    """How one class of error is told to a client.
+
+    Attributes:
+        status: HTTP status.
+        slug: the last part of the problem's `type`.
+        title: the same words for every occurrence.
+    """
+
+    status: int
+    slug: str
+    title: str
+
+
+KINDS: dict[type[models.CxrError], Kind] = {
+    models.CxrError: Kind(500, "internal-error", "Internal error"),
+    models.InvalidInput: Kind(422, "invalid-input", "Unusable input"),
+    models.InvalidRadiograph: Kind(400, "invalid-radiograph", "Damaged radiograph"),
+    models.UnsupportedMedia: Kind(415, "unsupported-media", "Unsupported media type"),
+    models.UnsupportedRadiograph: Kind(422, "unsupported-radiograph", "Unsupported radiograph"),
+    models.InvalidText: Kind(422, "invalid-text", "Unusable text"),
+    models.InvalidImageTokens: Kind(502, "invalid-image-tokens", "The model drew no whole image"),
+    models.CheckpointError: Kind(500, "internal-error", "Internal error"),
+    models.InvalidCheckpoint: Kind(500, "internal-error", "Internal error"),
+    models.DigestMismatch: Kind(500, "internal-error", "Internal error"),
+    models.GenerationError: Kind(502, "generation-failed", "Generation failed"),
+    models.GeneratorUnavailable: Kind(503, "generator-unavailable", "Language model unavailable"),
+    models.GeneratorTimeout: Kind(504, "generator-timeout", "Language model timed out"),
+    models.GeneratorRejected: Kind(502, "generator-rejected", "Language model refused"),
+    models.GeneratorMisbehaved: Kind(502, "generator-misbehaved", "Language model misbehaved"),
+    service.RequestError: Kind(400, "bad-request", "Bad request"),
+    service.InvalidRequest: Kind(422, "invalid-request", "Invalid request"),
+    service.NotAcceptable: Kind(406, "not-acceptable", "Not acceptable"),
+    service.BodyTooLarge: Kind(413, "body-too-large", "Body too large"),
+    # nginx's status for a client that hung up; it is only ever seen in logs and metrics.
+    service.ClientClosedRequest: Kind(499, "client-closed-request", "Client closed request"),
+    service.Overloaded: Kind(503, "overloaded", "Overloaded"),
+}
+
+
+class FieldError(BaseModel):
+    """What is wrong with one field of a request."""
+
+    field: str
+    problem: str
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details."""
+
+    model_config = ConfigDict(json_schema_extra={"description": "RFC 9457 problem details."})
+
+    type: str = Field(description="Stable relative URI of this kind of problem.")
+    title: str
+    status: int
+    detail: str | None = None
+    reason: str | None = Field(default=None, description="Machine-readable cause.")
+    request_id: str
+    errors: list[FieldError] | None = Field(default=None, description="For an invalid request.")
+    reasons: list[str] | None = Field(default=None, description="Why the service is not ready.")
+
+
+def problem_response(
+    kind: Kind,
+    request_id: str,
+    *,
+    detail: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    **members: Any,  # noqa: ANN401 - the optional members of Problem
+) -> JSONResponse:
+    """An answer in RFC 9457 form."""
+    problem = Problem(
+        type=f"/problems/{kind.slug}",
+        title=kind.title,
+        status=kind.status,
+        detail=detail,
+        request_id=request_id,
+        **members,
+    )
+    return JSONResponse(
+        problem.model_dump(exclude_none=True),
+        status_code=kind.status,
+        headers=dict(headers or {}),
+        media_type=MEDIA_TYPE,
+    )
+
+
+def error_response(error: models.CxrError, request_id: str) -> JSONResponse:
+    """The answer for an error of the tree."""
+    kind = KINDS[type(error)]
+    if kind.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        return problem_response(kind, request_id)
+    headers = {}
+    retry_after = getattr(error, "retry_after_seconds", None)
+    if retry_after is not None:
+        headers["Retry-After"] = str(retry_after)
+    members: dict[str, Any] = {"reason": error.reason}
+    if isinstance(error, InvalidRequest) and error.fields:
+        members["errors"] = [FieldError(field=f.field, problem=f.problem) for f in error.fields]
+    return problem_response(kind, request_id, detail=str(error), headers=headers, **members)
+
+
+def internal_error_response(request_id: str) -> JSONResponse:
+    """The answer for what nobody foresaw: no detail."""
+    return problem_response(KINDS[models.CxrError], request_id)
+
+
+def invalid_request(error: ValidationError | RequestValidationError) -> InvalidRequest:
+    """Pydantic's findings without what was sent: neither values nor names that we do not know."""
+    fields = tuple(
+        FieldProblem(_field_name(found), _field_problem(found)) for found in error.errors()
+    )
+    return InvalidRequest("The request does not fit its schema.", fields=fields)
+
+
+def install(app: FastAPI) -> None:
+    """Replace the framework's error bodies by problems."""
+
+    async def on_cxr_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, models.CxrError)
+        request.state.rejection = error.reason
+        return error_response(error, request.state.request_id)
+
+    async def on_validation_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return await on_cxr_error(request, invalid_request(error))
+
+    async def on_disconnect(request: Request, _: Exception) -> Response:
+        return await on_cxr_error(request, service.ClientClosedRequest("The client went away."))
+
+    async def on_http_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        status = HTTPStatus(error.status_code)
+        kind = Kind(status, status.phrase.lower().replace(" ", "-"), status.phrase)
+        return problem_response(kind, request.state.request_id, headers=error.headers)
+
+    app.add_exception_handler(models.CxrError, on_cxr_error)
+    app.add_exception_handler(RequestValidationError, on_validation_error)
+    app.add_exception_handler(ClientDisconnect, on_disconnect)
+    app.add_exception_handler(HTTPException, on_http_error)
+
+
+def _field_name(found: Mapping[str, Any]) -> str:
+    location = [str(part) for part in found["loc"] if part not in ("body", "query")]
+    if found["type"] == "extra_forbidden":
+        location = location[:-1]
+    return ".".join(location) or "body"
+
+
+def _field_problem(found: Mapping[str, Any]) -> str:
+    if found["type"] == "extra_forbidden":
+        return "An unknown field is present."
+    if found["type"] == "json_invalid":
+        return "The body is not valid JSON."
+    return f"{found['msg']}."

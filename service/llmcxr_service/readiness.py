@@ -1,0 +1,130 @@
+"""Whether vLLM answers, and serves exactly the checkpoint that this gateway has open."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import httpx
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from llmcxr_models.checkpoint import Manifest
+from llmcxr_models.errors import GeneratorUnavailable
+from llmcxr_service.generator import Endpoint, authorization
+
+_FRESH_SECONDS = 0.25
+_INTERVAL_SECONDS = 5.0
+_TIMEOUT = httpx.Timeout(3.0)
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    id: str
+    max_model_len: int | None = None
+
+
+class _Models(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    data: list[_Model]
+
+
+class Readiness:
+    """Asks vLLM what it serves: in the background, and at once when somebody needs to know.
+
+    Args:
+        client: for the calls.
+        endpoint: where vLLM is.
+        manifest: what it must serve.
+        on_change: told whether all is well, after every look.
+        state: the supervisor's word for a vLLM that was started here.
+    """
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        endpoint: Endpoint,
+        manifest: Manifest,
+        *,
+        on_change: Callable[[bool], None],
+        state: Callable[[], str] | None = None,
+    ) -> None:
+        self._client = client
+        self._endpoint = endpoint
+        self._manifest = manifest
+        self._on_change = on_change
+        self._state = state
+        self._looked_at = float("-inf")
+        self._reasons: tuple[str, ...] = ("vLLM has not been asked yet.",)
+        self._looking = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    async def require(self) -> None:
+        """Return where the last look found all well, or a new one does.
+
+        Raises:
+            GeneratorUnavailable: vLLM does not answer, or serves something else.
+        """
+        if self._reasons and await self.look():
+            raise GeneratorUnavailable(
+                f"The language model is not ready. {' '.join(self._reasons)}", reason="not-ready"
+            )
+
+    async def look(self) -> tuple[str, ...]:
+        """Ask now; what is wrong, as sentences. Looks that come together share one call."""
+        async with self._looking:
+            if time.monotonic() - self._looked_at > _FRESH_SECONDS:
+                self._reasons = tuple(await self._problems())
+                self._looked_at = time.monotonic()
+                self._on_change(not self._reasons)
+            return self._reasons
+
+    def doubt(self) -> None:
+        """A call failed: the next request asks again before it is sent on."""
+        self._reasons = self._reasons or ("vLLM failed a moment ago.",)
+
+    def start(self) -> None:
+        """Look every few seconds from now on."""
+        self._task = asyncio.create_task(self._watch())
+
+    async def stop(self) -> None:
+        """Stop looking."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        while True:
+            await self.look()
+            await asyncio.sleep(_INTERVAL_SECONDS)
+
+    async def _problems(self) -> list[str]:
+        state = self._state() if self._state is not None else "ready"
+        if state != "ready":
+            return [f"vLLM's process is {state}."]
+        try:
+            async with asyncio.timeout(_TIMEOUT.read):
+                response = await self._client.get(
+                    f"{self._endpoint.url}/v1/models",
+                    headers=authorization(self._endpoint),
+                    timeout=_TIMEOUT,
+                )
+        except (httpx.HTTPError, TimeoutError):
+            return ["vLLM does not answer."]
+        if response.status_code != httpx.codes.OK:
+            return [f"vLLM answers with status {response.status_code}."]
+        return self._compare(response.content)
+
+    def _compare(self, content: bytes) -> list[str]:
+        try:
+            models = _Models.model_validate_json(content).data
+        except ValidationError:
+            return ["vLLM's list of models cannot be read."]
+        served = next((m for m in models if m.id == self._manifest.served_name), None)
+        if served is None:
+            return ["vLLM serves another model than the checkpoint's."]
+        if (served.max_model_len or 0) < self._manifest.max_model_len:
+            return ["vLLM's longest sequence is shorter than the checkpoint's."]
+        return []

@@ -1,0 +1,188 @@
+"""What a running gateway is made of: opened at start, closed at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import httpx
+import torch
+from fastapi import Request
+from pydantic import SecretStr
+
+from llmcxr_models.checkpoint import Checkpoint
+from llmcxr_models.image_tokenizer import ImageTokenizer
+from llmcxr_service.generator import Endpoint, FixedEndpoint, VllmGenerator
+from llmcxr_service.inference import Inference
+from llmcxr_service.limits import Admission
+from llmcxr_service.observability import Metrics
+from llmcxr_service.readiness import Readiness
+from llmcxr_service.rendering import ModelIdentity
+from llmcxr_service.settings import Settings
+from llmcxr_service.vision import Vision, choose_device, thread_decoder
+
+LOGGER = logging.getLogger(__name__)
+
+_CPU_THREADS = 4
+# vLLM closes an idle connection after 5 seconds; ours must go first, or a request would be
+# sent into a connection that is just being closed.
+_KEEPALIVE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The parts that routes use.
+
+    Attributes:
+        settings: the configuration.
+        checkpoint: what is served.
+        model: its identity.
+        metrics: of this application.
+        admission: how much is in work.
+        readiness: of vLLM.
+        inference: makes answers.
+        executor: for blocking work that is no VQ-GAN.
+    """
+
+    settings: Settings
+    checkpoint: Checkpoint
+    model: ModelIdentity
+    metrics: Metrics
+    admission: Admission
+    readiness: Readiness
+    inference: Inference
+    executor: Executor
+
+
+def runtime_of(request: Request) -> Runtime:
+    """The runtime of the application that a request came to."""
+    runtime: Runtime = request.app.state.runtime
+    return runtime
+
+
+@asynccontextmanager
+async def open_runtime(
+    settings: Settings, metrics: Metrics, transport: httpx.AsyncBaseTransport | None
+) -> AsyncIterator[Runtime]:
+    """Load the checkpoint, start what must run, and stop it all at the end.
+
+    vLLM is started but not waited for; the routes answer 503 until it is ready.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used.
+    """
+    async with AsyncExitStack() as stack:
+        # 1. The checkpoint: hashing takes seconds, so not on the event loop.
+        checkpoint = await asyncio.to_thread(
+            Checkpoint.open, settings.checkpoint, verify=settings.verify_digests
+        )
+        model = ModelIdentity.of(checkpoint.manifest)
+        metrics.model_info.labels(model.name, model.version, model.digest).set(1)
+        # 2. vLLM first, because it takes longest.
+        client = await stack.enter_async_context(_client(settings, transport))
+        endpoint, readiness = await _language_model(
+            settings, checkpoint, client, metrics, stack, own=transport is None
+        )
+        # 3. The VQ-GAN.
+        vision = await asyncio.to_thread(_load_vision, settings, checkpoint, metrics)
+        vision.start()
+        stack.push_async_callback(vision.stop)
+        # 4. Everything together.
+        executor = ThreadPoolExecutor(_CPU_THREADS, "blocking")
+        stack.callback(executor.shutdown, cancel_futures=True)
+        prompts = await asyncio.to_thread(checkpoint.load_prompts)
+        inference = Inference(
+            manifest=checkpoint.manifest,
+            prompts=prompts,
+            tokenizer=await asyncio.to_thread(checkpoint.load_tokenizer),
+            decode_radiograph=thread_decoder(executor, checkpoint.manifest.preprocessing.pipeline),
+            vision=vision,
+            generator=VllmGenerator(
+                client,
+                endpoint,
+                checkpoint.manifest.served_name,
+                timeout_seconds=settings.request_timeout_seconds,
+            ),
+            readiness=readiness,
+            metrics=metrics,
+            executor=executor,
+        )
+        admission = Admission(settings.max_pending, metrics.pending.set)
+        LOGGER.info("weights loaded", extra={"fields": {"model": model.name}})
+        yield Runtime(
+            settings, checkpoint, model, metrics, admission, readiness, inference, executor
+        )
+
+
+def _client(settings: Settings, transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        transport=transport,
+        timeout=httpx.Timeout(settings.request_timeout_seconds, connect=5.0),
+        limits=httpx.Limits(max_connections=None, keepalive_expiry=_KEEPALIVE_SECONDS),
+        follow_redirects=False,
+        # No proxy and no .netrc: the environment is read in one place only.
+        trust_env=False,
+    )
+
+
+async def _language_model(
+    settings: Settings,
+    checkpoint: Checkpoint,
+    client: httpx.AsyncClient,
+    metrics: Metrics,
+    stack: AsyncExitStack,
+    *,
+    own: bool,
+) -> tuple[Endpoint, Readiness]:
+    """The vLLM that was named, or else one that is started here and stopped with us."""
+    endpoint: Endpoint
+    state = None
+    if settings.vllm_url is not None:
+        endpoint = FixedEndpoint(settings.vllm_url, settings.vllm_api_key)
+    elif not own:
+        endpoint = FixedEndpoint("http://vllm", settings.vllm_api_key)
+    else:
+        from llmcxr_service.vllm_process import VllmOptions, VllmSupervisor
+
+        supervisor = VllmSupervisor(
+            checkpoint,
+            VllmOptions(
+                dtype=settings.vllm_dtype,
+                eager=settings.vllm_eager,
+                kv_cache_gib=settings.vllm_kv_cache_gib,
+                max_num_seqs=settings.vllm_max_num_seqs,
+                start_timeout_seconds=settings.vllm_start_timeout_seconds,
+            ),
+        )
+        await supervisor.start()
+        stack.push_async_callback(supervisor.stop)
+        endpoint = FixedEndpoint(supervisor.url, SecretStr(supervisor.api_key))
+
+        def state() -> str:
+            return supervisor.state
+
+    readiness = Readiness(
+        client, endpoint, checkpoint.manifest, on_change=metrics.vllm_up.set, state=state
+    )
+    readiness.start()
+    stack.push_async_callback(readiness.stop)
+    return endpoint, readiness
+
+
+def _load_vision(settings: Settings, checkpoint: Checkpoint, metrics: Metrics) -> Vision:
+    if settings.vqgan_threads:
+        torch.set_num_threads(settings.vqgan_threads)
+    tokenizer = ImageTokenizer(checkpoint.load_vqgan(), choose_device(settings.device))
+    # The first pass allocates, and on a GPU loads kernels; no caller shall wait for that.
+    tokenizer.encode(tokenizer.decode(torch.zeros(1, tokenizer.image_length, dtype=torch.int64)))
+    return Vision(
+        tokenizer,
+        checkpoint.manifest.preprocessing,
+        max_batch=settings.micro_batch_size,
+        wait_seconds=settings.micro_batch_wait_ms / 1000.0,
+        on_batch=lambda kind, size: metrics.micro_batch_size.labels(kind).observe(size),
+    )

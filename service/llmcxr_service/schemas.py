@@ -1,0 +1,178 @@
+"""JSON of requests and answers. Requests are strict: unknown fields and NaN are refused."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_SEED = 2**32 - 1
+MAX_IMAGES = 8
+MAX_TOKENS = 1024
+
+# Dolly's sampling, with which LLM-CXR was published.
+_IMAGE_TEMPERATURE, _IMAGE_TOP_P = 1.0, 0.92
+# Greedy: a draft report is the model's best guess, not one of many.
+_TEXT_TEMPERATURE = 0.0
+
+Seed = Annotated[
+    int | None,
+    Field(default=None, ge=0, le=MAX_SEED, description="Drawn at random where absent."),
+]
+Temperature = Annotated[float, Field(ge=0.0, le=2.0, description="0 is greedy.")]
+TopP = Annotated[float, Field(gt=0.0, le=1.0)]
+MaxTokens = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+
+class TextOptions(_Request):
+    """How text is drawn."""
+
+    seed: Seed
+    temperature: Temperature = _TEXT_TEMPERATURE
+    top_p: TopP = 1.0
+    max_tokens: MaxTokens = 256
+
+
+class ReportOptions(TextOptions):
+    """Form fields beside a radiograph for a report."""
+
+    indication: str = Field(default="", description="Why the study was made.")
+
+
+class QuestionOptions(TextOptions):
+    """Form fields beside a radiograph for a question."""
+
+    question: str
+    max_tokens: MaxTokens = 128
+
+
+class NoOptions(_Request):
+    """Nothing to set."""
+
+
+class ImageOptions(_Request):
+    """How images are drawn."""
+
+    seed: Seed
+    temperature: Temperature = _IMAGE_TEMPERATURE
+    top_p: TopP = _IMAGE_TOP_P
+    n: int = Field(
+        default=1, ge=1, le=MAX_IMAGES, description="Images; their seeds are seed, seed + 1, ..."
+    )
+
+
+class ImageRequest(ImageOptions):
+    """A report to draw."""
+
+    report: str
+
+
+class InstructionRequest(TextOptions):
+    """A plain instruction in natural language."""
+
+    instruction: str
+    input: str = ""
+
+
+class Model(BaseModel):
+    """Which weights and settings answered."""
+
+    name: str
+    version: str
+    digest: str = Field(description="SHA-256 of the checkpoint's manifest.")
+
+
+class Usage(BaseModel):
+    """Tokens of the language model."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class _Answer(BaseModel):
+    model: Model
+    timings_ms: dict[str, float] = Field(description="Stages and total, milliseconds.")
+    warnings: list[str]
+    ai_generated: Literal[True] = True
+
+
+class _Drawn(_Answer):
+    seed: int
+    usage: Usage
+
+
+class ReportAnswer(_Drawn):
+    """A draft report."""
+
+    findings: str
+    impression: str
+    text: str
+    preprocessing: str
+
+
+class QuestionAnswer(_Drawn):
+    """An answer about a radiograph."""
+
+    answer: str
+    preprocessing: str
+
+
+class InstructionAnswer(_Drawn):
+    """The response to an instruction."""
+
+    response: str
+
+
+class GeneratedImage(BaseModel):
+    """One synthetic radiograph."""
+
+    png_base64: str
+    codes: list[int]
+    seed: int
+
+
+class ImagesAnswer(_Drawn):
+    """Synthetic radiographs."""
+
+    images: list[GeneratedImage]
+
+
+class ReconstructionAnswer(_Answer):
+    """What the VQ-GAN keeps of a radiograph."""
+
+    png_base64: str
+    codes: list[int]
+    psnr_db: float
+    ms_ssim: float
+    preprocessing: str
+
+
+class Alive(BaseModel):
+    """The process runs."""
+
+    status: Literal["alive"] = "alive"
+
+
+class Ready(BaseModel):
+    """Requests will be answered."""
+
+    status: Literal["ready"] = "ready"
+
+
+class ModelDescription(Model):
+    """The checkpoint that is served."""
+
+    served_name: str
+    template: str
+    preprocessing: str
+    views: list[str]
+    image_size: int
+    image_tokens: int
+    codebook_size: int
+    max_model_len: int
+    files: dict[str, str] = Field(description="SHA-256 by path.")
+    provenance: dict[str, Any]

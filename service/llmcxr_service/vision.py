@@ -1,0 +1,110 @@
+"""Files -> Radiograph -> codes, and codes -> pixels: all blocking work, off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from llmcxr_models.image_tokenizer import ImageTokenizer
+from llmcxr_models.preprocess import Preprocessing, to_pixels
+from llmcxr_models.radiograph import Pipeline, Radiograph, read_radiograph
+from llmcxr_service.micro_batch import MicroBatcher
+
+DecodeRadiograph = Callable[[bytes], Awaitable[Radiograph]]
+"""Bytes -> Radiograph; a thread here, and a pool of processes may stand in its place."""
+
+
+def thread_decoder(executor: ThreadPoolExecutor, pipeline: Pipeline) -> DecodeRadiograph:
+    """Decode files in a thread."""
+
+    async def decode_radiograph(data: bytes) -> Radiograph:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(executor, partial(read_radiograph, data, pipeline))
+
+    return decode_radiograph
+
+
+class Vision:
+    """The VQ-GAN behind two micro-batchers that share one worker thread.
+
+    Args:
+        tokenizer: the VQ-GAN.
+        preprocessing: how a radiograph becomes its pixels.
+        max_batch: most images at once.
+        wait_seconds: how long an image waits for company.
+        on_batch: told kind and size of every batch.
+    """
+
+    def __init__(
+        self,
+        tokenizer: ImageTokenizer,
+        preprocessing: Preprocessing,
+        *,
+        max_batch: int,
+        wait_seconds: float,
+        on_batch: Callable[[str, int], None],
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._preprocessing = preprocessing
+        # One thread: two batches at once would only share the same cores or the same GPU.
+        self._executor = ThreadPoolExecutor(1, "vqgan")
+        self._encode = MicroBatcher(
+            self._encode_batch,
+            self._executor,
+            max_size=max_batch,
+            wait_seconds=wait_seconds,
+            on_batch=partial(on_batch, "encode"),
+        )
+        self._decode = MicroBatcher(
+            self._decode_batch,
+            self._executor,
+            max_size=max_batch,
+            wait_seconds=wait_seconds,
+            on_batch=partial(on_batch, "decode"),
+        )
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._encode.start()
+        self._decode.start()
+
+    async def stop(self) -> None:
+        """Stop, and wait for the batch in work."""
+        await self._encode.stop()
+        await self._decode.stop()
+        await asyncio.to_thread(self._executor.shutdown)
+
+    async def pixels(self, radiograph: Radiograph) -> Tensor:
+        """Model pixels (C, S, S) of a radiograph."""
+        return await asyncio.to_thread(to_pixels, radiograph, self._preprocessing)
+
+    async def encode(self, pixels: Tensor) -> list[int]:
+        """Codes (N) of model pixels (C, S, S)."""
+        return await self._encode.submit(pixels)
+
+    async def decode(self, codes: Sequence[int]) -> Tensor:
+        """Model pixels (C, S, S) of codes (N).
+
+        Raises:
+            InvalidImageTokens: these codes are not one image.
+        """
+        return await self._decode.submit(torch.tensor(list(codes)))
+
+    def _encode_batch(self, pixels: Sequence[Tensor]) -> list[list[int]]:
+        codes: list[list[int]] = self._tokenizer.encode(torch.stack(list(pixels))).tolist()
+        return codes
+
+    def _decode_batch(self, codes: Sequence[Tensor]) -> list[Tensor]:
+        return list(self._tokenizer.decode(torch.stack(list(codes))))
+
+
+def choose_device(device: str) -> torch.device:
+    """`auto` is the GPU where there is one."""
+    if device != "auto":
+        return torch.device(device)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
