@@ -70,7 +70,9 @@ class Manifest:
             raise InvalidCheckpoint("vocabulary and VQ-GAN have different codebooks.")
         expected = (self.vqgan.image_size, self.vqgan.image_channels)
         if (self.preprocessing.image_size, self.preprocessing.channels) != expected:
-            raise InvalidCheckpoint("preprocessing makes pixels of another shape than the VQ-GAN's.")
+            raise InvalidCheckpoint(
+                "preprocessing makes pixels of another shape than the VQ-GAN's."
+            )
 
     @property
     def digest(self) -> str:

@@ -42,7 +42,10 @@ class ImageTokenizer:
         """
         if codes.ndim != 2 or codes.shape[1] != self.image_length:
             raise InvalidImageTokens(f"An image is {self.image_length} codes.")
-        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.config.codebook_size:
+        if (
+            codes.numel()
+            and not 0 <= int(codes.min()) <= int(codes.max()) < self.config.codebook_size
+        ):
             raise InvalidImageTokens("A code is outside the codebook.")
         side = self.config.grid_size
         pixels = self._vqgan.decode_codes(codes.to(self.device).view(-1, side, side))

@@ -70,9 +70,7 @@ def to_grey8(pixels: Tensor) -> NDArray[np.uint8]:
     return grey.round().to(torch.uint8).cpu().numpy()
 
 
-def resize(
-    pixels: NDArray[np.float32], geometry: Geometry, image_size: int
-) -> NDArray[np.float32]:
+def resize(pixels: NDArray[np.float32], geometry: Geometry, image_size: int) -> NDArray[np.float32]:
     """Scale (H, W) in [0, 1] to (image_size, image_size), Lanczos, clipped to [0, 1]."""
     height, width = pixels.shape
     if (height, width) == (image_size, image_size):

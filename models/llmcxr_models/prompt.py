@@ -165,7 +165,12 @@ class PromptBuilder:
         self._ending = tokenizer.encode_frame(self.template.ending)
 
     def report(
-        self, codes: Sequence[int], *, indication: str = "", paraphrase: int = 0, max_tokens: int = 256
+        self,
+        codes: Sequence[int],
+        *,
+        indication: str = "",
+        paraphrase: int = 0,
+        max_tokens: int = 256,
     ) -> Prompt:
         """Ask for the report of an image.
 
@@ -202,6 +207,12 @@ class PromptBuilder:
         )
         return Prompt(Task.INSTRUCTION, tuple(token_ids), self._text_constraint(max_tokens))
 
+    def next_turn(self, question: str) -> list[int]:
+        """Frame of a further question after an answer; its image is the one before it."""
+        return self._tokenizer.encode_frame("\n") + self._request(
+            [], self._tokenizer.encode_text(question)
+        )
+
     def text_answer(self, text: str) -> list[int]:
         """What training teaches as a text answer, ending included."""
         return self._tokenizer.encode_text(text) + self._ending
@@ -230,8 +241,8 @@ class PromptBuilder:
         return f"Indication: {text}" if task is Task.REPORT else text
 
     def _request(self, instruction: list[int], text: list[int]) -> list[int]:
-        separated = [*self._separator, *text] if text else []
-        return [*self._opening, *instruction, *separated, *self._closing]
+        separator = self._separator if instruction and text else []
+        return [*self._opening, *instruction, *separator, *text, *self._closing]
 
     def _text_constraint(self, max_tokens: int) -> Constraint:
         vocabulary = self.vocabulary

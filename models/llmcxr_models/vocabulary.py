@@ -62,9 +62,7 @@ class Vocabulary:
 
     def _check_length(self, values: Sequence[int]) -> None:
         if len(values) != self.image_length:
-            raise InvalidImageTokens(
-                f"An image is {self.image_length} tokens, not {len(values)}."
-            )
+            raise InvalidImageTokens(f"An image is {self.image_length} tokens, not {len(values)}.")
 
 
 def image_token_name(code: int) -> str:

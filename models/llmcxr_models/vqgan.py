@@ -218,9 +218,7 @@ class _Level(nn.Module):
     def __init__(self, widths: list[tuple[int, int]], attention: bool, norm_groups: int) -> None:
         super().__init__()
         self.block = nn.ModuleList(ResidualBlock(i, o, norm_groups) for i, o in widths)
-        self.attn = nn.ModuleList(
-            SpatialAttention(o, norm_groups) for _, o in widths if attention
-        )
+        self.attn = nn.ModuleList(SpatialAttention(o, norm_groups) for _, o in widths if attention)
 
     def forward(self, x: Tensor) -> Tensor:
         for index, block in enumerate(self.block):

@@ -37,6 +37,8 @@ class Study:
         view: `PA`, `AP`, `frontal` or `lateral`.
         patient_id: all records of a patient are in one split.
         report: findings and impression, cleaned.
+        indication: why the study was made, cleaned; may be empty.
+        labels: what indexers wrote of the report, lower case, for example `cardiomegaly/mild`.
     """
 
     id: str
@@ -45,6 +47,8 @@ class Study:
     view: str
     patient_id: str
     report: Report
+    indication: str = ""
+    labels: tuple[str, ...] = ()
 
     @property
     def is_frontal(self) -> bool:
@@ -77,9 +81,15 @@ def read_manifest(
                 view=record["view"],
                 patient_id=record["patient_id"],
                 report=Report(clean(record["findings"]), clean(record["impression"])),
+                indication=clean(record.get("indication") or ""),
+                labels=tuple(
+                    label.lower() for label in (record.get("labels") or {}).get("mesh_major") or ()
+                ),
             )
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise DataError(f"{manifest}, line {number}: {type(error).__name__}: {error}") from error
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"{manifest}, line {number}: {type(error).__name__}: {error}"
+            ) from error
         if splits_of_patient.setdefault(study.patient_id, study.split) != study.split:
             raise DataError(f"{manifest}, line {number}: a patient is in two splits")
         if wanted_collections is not None and record.get("collection") not in wanted_collections:

@@ -42,7 +42,7 @@ def load_state(folder: Path) -> dict[str, Any] | None:
     return state
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Write indented JSON atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(path.suffix + ".tmp")
@@ -61,11 +61,18 @@ def git_state(folder: Path | None = None) -> dict[str, Any]:
     """Commit and whether tracked files were changed; `unknown` outside a checkout."""
 
     def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", *arguments], cwd=folder, check=True, capture_output=True, text=True
+        return subprocess.run(  # noqa: S603  fixed arguments
+            ["git", *arguments],  # noqa: S607  git is found by PATH, as a user would
+            cwd=folder,
+            check=True,
+            capture_output=True,
+            text=True,
         ).stdout.strip()
 
     try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "-uno"))}
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "dirty": bool(git("status", "--porcelain", "-uno")),
+        }
     except (OSError, subprocess.CalledProcessError):
         return {"commit": "unknown", "dirty": True}

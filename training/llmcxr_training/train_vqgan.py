@@ -10,7 +10,6 @@ import logging
 import math
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +17,6 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -29,6 +27,7 @@ from llmcxr_training import vqgan_losses as losses
 from llmcxr_training.codebook import CodebookAverages
 from llmcxr_training.data import describe, read_manifest
 from llmcxr_training.discriminator import PatchDiscriminator
+from llmcxr_training.encode_images import Augmentation, augment
 from llmcxr_training.pixel_cache import PixelCache
 from llmcxr_training.precision import autocast, resolve_device, resolve_precision
 from llmcxr_training.run_state import (
@@ -85,10 +84,11 @@ class VqGanTraining(BaseModel):
     final_learning_rate_share: float = 0.1
     gradient_weight: float = 1.0
     commitment_weight: float = 0.25
+    codebook_decay: float = 0.99
+    codebook_revive_below: float = 0.3
     adversarial_start: int = 1500
     adversarial_weight: float = 0.25
-    shift_pixels: int = 8
-    contrast_jitter: float = 0.1
+    augmentation: Augmentation = Augmentation()
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
@@ -139,7 +139,11 @@ class VqGanRun:
         architecture = VqGanConfig(**config.architecture.model_dump())
         self.vqgan = VqGan(architecture).to(self.device)
         self.discriminator = PatchDiscriminator(architecture.image_channels).to(self.device)
-        self.codebook = CodebookAverages(self.vqgan.quantize.embedding.weight)
+        self.codebook = CodebookAverages(
+            self.vqgan.quantize.embedding.weight,
+            decay=config.codebook_decay,
+            revive_below=config.codebook_revive_below,
+        )
         trained = [p for p in self.vqgan.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(trained, lr=config.learning_rate, betas=(0.5, 0.9))
         self.discriminator_optimizer = torch.optim.Adam(
@@ -238,7 +242,10 @@ class VqGanRun:
         codes = torch.cat([q.codes.cpu() for _, q in parts])
         error = (reconstructed - pixels).square().mean(dim=(1, 2, 3))
         grid = np.concatenate(
-            [np.concatenate([to_grey8(x) for x in rows[:6]], axis=1) for rows in (pixels, reconstructed)]
+            [
+                np.concatenate([to_grey8(x) for x in rows[:6]], axis=1)
+                for rows in (pixels, reconstructed)
+            ]
         )
         Image.fromarray(grid).save(self.config.output / f"preview-{self.step:06d}.png")
         result = {
@@ -257,7 +264,9 @@ class VqGanRun:
             self.config.output / "vqgan.json",
             {
                 "vqgan": self.vqgan.config.to_dict(),
-                "preprocessing": self.config.model_dump(mode="json", include={"pipeline", "geometry"}),
+                "preprocessing": self.config.model_dump(
+                    mode="json", include={"pipeline", "geometry"}
+                ),
                 "steps": self.step,
                 "images_seen": self.step * self.config.batch_size,
                 "wall_seconds": round(self.seconds),
@@ -273,15 +282,7 @@ class VqGanRun:
         picks = torch.randint(len(self.train_rows), (config.batch_size,), generator=generator)
         rows = [self.train_rows[i] for i in picks.tolist()]
         pixels = self.cache.batch(rows, config.architecture.image_channels)
-        size, pad = pixels.shape[-1], config.shift_pixels
-        padded = F.pad(pixels, (pad, pad, pad, pad), mode="replicate")
-        offsets = torch.randint(2 * pad + 1, (len(rows), 2), generator=generator).tolist()
-        shifted = torch.stack(
-            [p[:, y : y + size, x : x + size] for p, (y, x) in zip(padded, offsets, strict=True)]
-        )
-        jitter = torch.rand((2, len(rows), 1, 1, 1), generator=generator).mul(2).sub(1)
-        jitter = jitter * config.contrast_jitter
-        return ((shifted + 1.0) * (1.0 + jitter[0]) - 1.0 + jitter[1]).clamp(-1.0, 1.0)
+        return augment(pixels, config.augmentation, generator)
 
     def _generator_term(
         self, reconstructed: Tensor, reconstruction: Tensor, metrics: dict[str, float]
@@ -322,6 +323,6 @@ def _on_cpu(quantized: Quantized) -> Quantized:
     return Quantized(*(tensor.detach().cpu() for tensor in quantized))
 
 
-def _write_scalars(writer: Any, metrics: dict[str, float], step: int) -> None:
+def _write_scalars(writer: SummaryWriter, metrics: dict[str, float], step: int) -> None:
     for name, value in metrics.items():
         writer.add_scalar(name, value, step)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from llmcxr_models.vqgan import Quantized
@@ -47,10 +47,10 @@ def adversarial_loss(fake: Tensor) -> Tensor:
 
 
 def adaptive_weight(
-    reconstruction: Tensor, adversarial: Tensor, last_layer: nn.Parameter, *, limit: float = 1e4
+    reconstruction: Tensor, adversarial: Tensor, last_layer: Tensor, *, limit: float = 1e4
 ) -> Tensor:
     """Ratio of the two losses' gradients at the decoder's last layer (arXiv 2012.09841, eq. 7)."""
     (of_reconstruction,) = torch.autograd.grad(reconstruction, last_layer, retain_graph=True)
     (of_adversarial,) = torch.autograd.grad(adversarial, last_layer, retain_graph=True)
-    weight = of_reconstruction.norm() / (of_adversarial.norm() + 1e-4)
+    weight: Tensor = of_reconstruction.norm() / (of_adversarial.norm() + 1e-4)
     return weight.clamp(0.0, limit).detach()

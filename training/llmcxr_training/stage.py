@@ -1,0 +1,158 @@
+"""Puts one fine-tuning stage together: base model, image tokenizer, codes, examples."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.torch import load_file
+from transformers import PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from llmcxr_models.image_tokenizer import ImageTokenizer
+from llmcxr_models.preprocess import Geometry, Preprocessing
+from llmcxr_models.prompt import TEMPLATES, PromptBuilder
+from llmcxr_models.radiograph import Pipeline
+from llmcxr_models.text_tokenizer import TextTokenizer
+from llmcxr_models.vocabulary import Vocabulary
+from llmcxr_models.vqgan import VqGan, VqGanConfig
+from llmcxr_training.base_model import load_base
+from llmcxr_training.data import Study, describe, read_manifest
+from llmcxr_training.encode_images import EncodedImages, encode_images
+from llmcxr_training.extend_vocabulary import extend_vocabulary
+from llmcxr_training.finetune import Finetuning, FinetuningRun
+from llmcxr_training.instructions import ExampleSampler, PlainInstruction, read_instructions
+from llmcxr_training.language_model import ImageTextModel
+from llmcxr_training.pixel_cache import PixelCache
+from llmcxr_training.precision import resolve_device, resolve_precision
+from llmcxr_training.run_state import seed_everything
+
+_log = logging.getLogger(__name__)
+
+TOKENIZER_FOLDER = "tokenizer"
+
+
+@dataclass(frozen=True)
+class TrainedVqGan:
+    """A VQ-GAN run's result.
+
+    Attributes:
+        vqgan: with its weights.
+        preprocessing: what it was trained on.
+    """
+
+    vqgan: VqGan
+    preprocessing: Preprocessing
+
+    @classmethod
+    def load(cls, folder: Path) -> TrainedVqGan:
+        """Read `vqgan.json` and `vqgan.safetensors` of a run folder."""
+        described = json.loads((folder / "vqgan.json").read_text())
+        vqgan = VqGan(VqGanConfig.from_dict(described["vqgan"]))
+        vqgan.load_state_dict(load_file(folder / "vqgan.safetensors"))
+        names = described["preprocessing"]
+        preprocessing = Preprocessing(
+            Pipeline(names["pipeline"]),
+            Geometry(names["geometry"]),
+            vqgan.config.image_size,
+            vqgan.config.image_channels,
+        )
+        return cls(vqgan.eval(), preprocessing)
+
+
+@dataclass(frozen=True)
+class GrownModel:
+    """A base language model with image tokens.
+
+    Attributes:
+        model: embeddings extended.
+        tokenizer: image tokens added.
+        vocabulary: where they are.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    vocabulary: Vocabulary
+
+
+def grow(base: Path, vqgan: VqGan, template: str, scratch: Path) -> GrownModel:
+    """Load the base model and extend it; the same inputs give the same model."""
+    model, tokenizer = load_base(base, scratch)
+    vocabulary = extend_vocabulary(
+        model,
+        tokenizer,
+        vqgan.quantize.embedding.weight.detach(),
+        vqgan.config.grid_size**2,
+        ending=TEMPLATES[template].ending,
+    )
+    return GrownModel(model, tokenizer, vocabulary)
+
+
+def finetune(config: Finetuning) -> FinetuningRun:
+    """Prepare a stage, resume what its folder holds, and train it."""
+    if config.threads:
+        import torch
+
+        torch.set_num_threads(config.threads)
+    seed_everything(config.seed)
+    config.output.mkdir(parents=True, exist_ok=True)
+    trained = TrainedVqGan.load(config.vqgan)
+    grown = grow(config.base, trained.vqgan, config.template, config.output.parent / "base")
+    grown.tokenizer.save_pretrained(config.output / TOKENIZER_FOLDER)
+    builder = PromptBuilder(
+        config.template,
+        grown.vocabulary,
+        TextTokenizer(config.output / TOKENIZER_FOLDER / "tokenizer.json"),
+    )
+    studies = load_studies(config)
+    images = load_codes(config, trained, studies)
+    plain = read_instructions(config.instructions)
+    train, val = (
+        _sampler(config, [s for s in studies if s.split == split], images, part, builder)
+        for split, part in (("train", plain[:-25]), ("val", plain[-25:]))
+    )
+    _log.info("training studies: %d, validation studies: %d", len(train), len(val))
+    device = resolve_device(config.device)
+    dtype = resolve_precision(config.precision, device)
+    model = ImageTextModel(grown.model, grown.vocabulary, config.lora, dtype)
+    run = FinetuningRun(config, model, train, val)
+    run.resume()
+    run.train()
+    return run
+
+
+def load_studies(config: Finetuning) -> list[Study]:
+    """The studies of the configured collections and views, without the test patients."""
+    studies = read_manifest(
+        config.manifest, collections=config.collections, splits=("train", "val")
+    )
+    kept = [s for s in studies if ("frontal" if s.is_frontal else "lateral") in config.views]
+    _log.info("data: %s", describe(kept))
+    return kept
+
+
+def load_codes(
+    config: Finetuning, trained: TrainedVqGan, studies: Sequence[Study]
+) -> EncodedImages:
+    """Codes of the studies; made once for a VQ-GAN run and kept in its folder."""
+    path = config.vqgan / "codes.npz"
+    if path.is_file():
+        return EncodedImages.load(path)
+    cache = PixelCache.open(studies, trained.preprocessing, config.vqgan.parent / "pixels")
+    tokenizer = ImageTokenizer(trained.vqgan, resolve_device(config.device))
+    images = encode_images(cache, tokenizer, config.augmentation, seed=config.seed)
+    images.save(path)
+    return images
+
+
+def _sampler(
+    config: Finetuning,
+    studies: Sequence[Study],
+    images: EncodedImages,
+    plain: Sequence[PlainInstruction],
+    builder: PromptBuilder,
+) -> ExampleSampler:
+    return ExampleSampler(studies, images, plain, builder, config.mixing, config.max_tokens)
