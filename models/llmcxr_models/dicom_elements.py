@@ -28,7 +28,7 @@ EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 
 PIXEL_DATA = 0x7FE00010
 _TRANSFER_SYNTAX = 0x00020010
-_MAX_READS = 200_000
+_MAX_READS = 50_000
 """A radiograph's header takes some hundreds of reads; a bomb of empty elements takes millions."""
 _MAX_VALUE = 1 << 20
 """Longest header value that is read. A LUT of 65536 entries of 16 bits takes 128 KiB."""
@@ -124,7 +124,7 @@ class Elements:
         datasets = cast(Iterable[Dataset], element.value)
         # `get_item` and not `[]`, which would convert the values.
         return [
-            Elements({int(tag): item.get_item(tag) for tag in list(item.keys())})  # noqa: SIM118
+            Elements({int(tag): item.get_item(tag) for tag in list(item.keys())})
             for item in datasets
         ]
 

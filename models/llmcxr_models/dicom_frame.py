@@ -43,6 +43,9 @@ _PLUGINS = {
 gdcm.Trace.WarningOff()
 gdcm.Trace.ErrorOff()
 
+# SOF markers of JPEG with a cosine transform, which has 8 or 12 bits a sample.
+_DCT = {0xC0, 0xC1, 0xC2, 0xC5, 0xC6, 0xC9, 0xCA, 0xCD, 0xCE}
+
 
 class Codestream(NamedTuple):
     """What a JPEG, JPEG-LS or JPEG 2000 codestream says of itself."""
@@ -209,6 +212,8 @@ def _read_jpeg(frame: bytes) -> Codestream:
             continue
         if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
             precision, rows, columns, components = struct.unpack_from(">BHHB", frame, position + 4)
+            if marker in _DCT and precision > 12:
+                break  # no such JPEG; decoders return noise
             return Codestream(rows, columns, components, precision)
         position += 2 + length
     raise InvalidRadiograph("The compressed pixels are damaged.", reason="codestream")
