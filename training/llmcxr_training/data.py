@@ -21,6 +21,8 @@ _log = logging.getLogger(__name__)
 REDACTED = re.compile(r"\bX{2,}\b")
 """The Indiana collection prints XXXX where something was removed for privacy."""
 
+_LIST_NUMBER = re.compile(r"(?:(?<=\s)|^)\d{1,2}[.)]\s+(?=[A-Z])")
+
 
 class DataError(Exception):
     """A data set cannot be used as it is."""
@@ -108,13 +110,14 @@ def read_manifest(
 
 
 def clean(text: str) -> str:
-    """Drop sentences with a redaction in them; squeeze white space.
+    """Drop sentences with a redaction in them, list numbers and stray punctuation.
 
     A sentence around XXXX teaches a model to write XXXX; the other sentences stand by themselves.
     """
-    sentences = re.split(r"(?<=[.!?])\s+", text.replace("\n", " ").strip())
-    kept = [s for s in sentences if s and not REDACTED.search(s)]
-    return re.sub(r"\s+", " ", " ".join(kept)).strip()
+    flat = _LIST_NUMBER.sub("", re.sub(r"\s+", " ", text).strip())
+    sentences = re.split(r"(?<=[.!?])\s+", re.sub(r"\s*\.{2,}", ".", flat))
+    kept = [s for s in sentences if re.search(r"[A-Za-z]", s) and not REDACTED.search(s)]
+    return " ".join(kept).strip()
 
 
 def describe(studies: Sequence[Study]) -> str:
