@@ -85,7 +85,7 @@ class ImageTextModel(nn.Module):
         # the first predictions confidently wrong (18 nats in place of ln 1024 = 6.9).
         self.image_head = nn.Parameter(torch.zeros_like(self.image_rows))
         # The rows live here; the backbone is only called with embedded inputs.
-        model.set_input_embeddings(nn.Embedding(1, 1))
+        model.set_input_embeddings(nn.Embedding(1, 1).requires_grad_(False))
         self.backbone: nn.Module = model.base_model
         if lora is not None:
             self.backbone.requires_grad_(False).to(storage)
