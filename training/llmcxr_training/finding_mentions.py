@@ -139,7 +139,4 @@ CLEAR_LUNGS = (
 )
 """Sentences that deny opacity and consolidation without naming them."""
 
-DENIED_BY_BORDERLINE = r"\bupper limits?\b|\bborderline\b|\bupper normal\b"
-"""Makes a statement of a normal heart a doubt."""
-
-CLEAR_LUNGS = ("Lung Opacity", "Consolidation")
+DENIED_BY_CLEAR_LUNGS = ("Lung Opacity", "Consolidation")
