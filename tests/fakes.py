@@ -102,19 +102,26 @@ class FakeVllm:
         body = await request.json()
         self.requests.append(body)
         fault = self.faults.popleft() if self.faults else None
-        self.running += 1
-        self.most_running = max(self.most_running, self.running)
-        try:
-            await asyncio.sleep(3600.0 if fault is Fault.HANG else self.delay_seconds)
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
-        finally:
-            self.running -= 1
+        await self._take_time(request, 3600.0 if fault is Fault.HANG else self.delay_seconds)
         complaint = self._complaint(body)
         if complaint is not None:
             return _error(400, complaint)
         return self._broken(fault, body) or JSONResponse(self._completion(body, fault))
+
+    async def _take_time(self, request: Request, seconds: float) -> None:
+        """Sleep, but stop as soon as the caller goes away, as the real server does."""
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        watcher = asyncio.ensure_future(request.receive())
+        try:
+            gone, _ = await asyncio.wait({watcher}, timeout=seconds)
+            self.cancelled += len(gone)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            watcher.cancel()
+            self.running -= 1
 
     def _authorised(self, request: Request) -> bool:
         given = request.headers.get("authorization")

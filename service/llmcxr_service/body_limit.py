@@ -1,10 +1,12 @@
-"""ASGI middleware: a body over the limit is refused before it is read whole."""
+"""ASGI middleware: a body over the limit is refused before it is read whole, or waited for."""
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llmcxr_service.errors import BodyTooLarge
+from llmcxr_service.errors import BodyTooLarge, BodyTooSlow
 from llmcxr_service.problems import error_response
 
 
@@ -14,11 +16,13 @@ class BodyLimit:
     Args:
         app: what is protected.
         max_bytes: largest body.
+        max_seconds: longest time that it may take to come.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, max_seconds: float = 120.0) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._max_seconds = max_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection."""
@@ -32,21 +36,31 @@ class BodyLimit:
             response.headers["Connection"] = "close"
             await response(scope, receive, send)
             return
-        await self._app(scope, self._counting(receive), send)
+        await self._app(scope, self._bounded(receive), send)
 
-    def _counting(self, receive: Receive) -> Receive:
+    def _bounded(self, receive: Receive) -> Receive:
+        """Both errors are raised where the route reads its body; the handlers answer them."""
         seen = 0
+        complete = False
+        deadline = asyncio.get_running_loop().time() + self._max_seconds
 
-        async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
+        async def bounded() -> Message:
+            nonlocal seen, complete
+            if complete:  # what comes now is the client's going away, some time
+                return await receive()
+            try:
+                # Else a client that sends a byte a minute would hold a place in work.
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise BodyTooSlow("The body took too long to arrive.") from None
             seen += len(message.get("body", b""))
+            complete = not message.get("more_body", False)
             if seen > self._max_bytes:
-                # Raised where the route reads its body; the exception handlers answer.
                 raise self._error()
             return message
 
-        return counted
+        return bounded
 
     def _error(self) -> BodyTooLarge:
         return BodyTooLarge(f"The body has more than {self._max_bytes} bytes.")

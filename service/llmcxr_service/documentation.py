@@ -17,6 +17,7 @@ _BINARY = {"type": "string", "format": "binary"}
 _ERRORS = {
     400: "The radiograph is damaged, or there is none.",
     406: "None of the accepted media types can be answered.",
+    408: "The body took too long to arrive.",
     413: "The body is over the limit.",
     415: "The body is of a media type that is not accepted.",
     422: "The request, the text or the radiograph cannot be used.",

@@ -63,6 +63,12 @@ class BodyTooLarge(RequestError):
     default_reason = "body-size"
 
 
+class BodyTooSlow(RequestError):
+    """The body did not come within its time."""
+
+    default_reason = "body-time"
+
+
 class ClientClosedRequest(RequestError):
     """The caller went away before the answer was ready."""
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from llmcxr_models.errors import UnsupportedMedia
@@ -115,8 +115,18 @@ async def _read_form(request: Request, options: type[M]) -> tuple[bytes, M]:
         raise InvalidRequest(f"The form is malformed. {error.message}", reason="form") from None
     except (KeyError, UnicodeDecodeError):
         raise InvalidRequest("The form is malformed.", reason="form") from None
-    fields = dict(form.multi_items())
-    if len(fields) != len(form.multi_items()):
+    try:
+        fields, file = _take_file(form)
+        return await file.read(), _checked(fields, options)
+    finally:
+        await form.close()
+
+
+def _take_file(form: FormData) -> tuple[dict[str, Any], UploadFile]:
+    """The text fields, and the one file."""
+    items = form.multi_items()
+    fields = dict(items)
+    if len(fields) != len(items):
         raise InvalidRequest("A field occurs twice.", reason="form")
     file = fields.pop("file", None)
     if not isinstance(file, UploadFile):
@@ -124,9 +134,7 @@ async def _read_form(request: Request, options: type[M]) -> tuple[bytes, M]:
         raise InvalidRequest("The form has no file.", fields=(missing,), reason="form")
     if any(isinstance(value, UploadFile) for value in fields.values()):
         raise InvalidRequest("A field that is text was sent as a file.", reason="form")
-    data = await file.read()
-    await form.close()
-    return data, _checked(fields, options)
+    return fields, file
 
 
 class _InMemoryParser(MultiPartParser):

@@ -54,6 +54,7 @@ KINDS: dict[type[models.CxrError], Kind] = {
     service.InvalidRequest: Kind(422, "invalid-request", "Invalid request"),
     service.NotAcceptable: Kind(406, "not-acceptable", "Not acceptable"),
     service.BodyTooLarge: Kind(413, "body-too-large", "Body too large"),
+    service.BodyTooSlow: Kind(408, "body-too-slow", "Body too slow"),
     # nginx's status for a client that hung up; it is only ever seen in logs and metrics.
     service.ClientClosedRequest: Kind(499, "client-closed-request", "Client closed request"),
     service.Overloaded: Kind(503, "overloaded", "Overloaded"),

@@ -84,6 +84,7 @@ class Readiness:
     def doubt(self) -> None:
         """A call failed: the next request asks again before it is sent on."""
         self._reasons = self._reasons or ("vLLM failed a moment ago.",)
+        self._looked_at = float("-inf")
 
     def start(self) -> None:
         """Look every few seconds from now on."""

@@ -58,7 +58,7 @@ router = APIRouter(default_response_class=Response)
     "/generate-report",
     summary="Radiograph to draft report",
     responses=doc.answer(ReportAnswer, TEXT)
-    | doc.problems(400, 406, 413, 415, 422, 500, 502, 503, 504),
+    | doc.problems(400, 406, 408, 413, 415, 422, 500, 502, 503, 504),
     openapi_extra=doc.upload_body(ReportOptions, private=_INDICATION, raw=True),
 )
 async def generate_report(request: Request) -> Response:
@@ -90,7 +90,7 @@ async def generate_report(request: Request) -> Response:
     "/answer-question",
     summary="Radiograph and question to answer",
     responses=doc.answer(QuestionAnswer, TEXT)
-    | doc.problems(400, 406, 413, 415, 422, 500, 502, 503, 504),
+    | doc.problems(400, 406, 408, 413, 415, 422, 500, 502, 503, 504),
     openapi_extra=doc.upload_body(QuestionOptions, private=_NONE, raw=False),
 )
 async def answer_question(request: Request) -> Response:
@@ -116,7 +116,7 @@ async def answer_question(request: Request) -> Response:
     "/instruct",
     summary="Instruction to response",
     responses=doc.answer(InstructionAnswer, TEXT)
-    | doc.problems(406, 413, 415, 422, 500, 502, 503, 504),
+    | doc.problems(406, 408, 413, 415, 422, 500, 502, 503, 504),
     openapi_extra=doc.json_body(InstructionRequest),
 )
 async def instruct(request: Request) -> Response:
@@ -139,7 +139,8 @@ async def instruct(request: Request) -> Response:
 @router.post(
     "/generate-image",
     summary="Report to synthetic radiograph",
-    responses=doc.answer(ImagesAnswer, PNG) | doc.problems(406, 413, 415, 422, 500, 502, 503, 504),
+    responses=doc.answer(ImagesAnswer, PNG)
+    | doc.problems(406, 408, 413, 415, 422, 500, 502, 503, 504),
     openapi_extra=doc.json_or_text_body(ImageRequest, ImageOptions),
 )
 async def generate_image(request: Request) -> Response:
@@ -176,7 +177,7 @@ async def generate_image(request: Request) -> Response:
     "/reconstruct",
     summary="Radiograph to its VQ-GAN reconstruction",
     responses=doc.answer(ReconstructionAnswer, PNG)
-    | doc.problems(400, 406, 413, 415, 422, 500, 503),
+    | doc.problems(400, 406, 408, 413, 415, 422, 500, 503),
     openapi_extra=doc.upload_body(NoOptions, private=_NONE, raw=True),
 )
 async def reconstruct(request: Request) -> Response:

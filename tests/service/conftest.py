@@ -51,7 +51,12 @@ def vllm(checkpoint: Checkpoint) -> FakeVllm:
 @pytest.fixture
 def make_settings(checkpoint_path: Path) -> Callable[..., Settings]:
     def make(**changes: Any) -> Settings:
-        defaults = {"checkpoint": checkpoint_path, "device": "cpu", "micro_batch_wait_ms": 2.0}
+        defaults = {
+            "checkpoint": checkpoint_path,
+            "device": "cpu",
+            "vqgan_threads": 1,
+            "micro_batch_wait_ms": 2.0,
+        }
         return Settings(**{**defaults, **changes})
 
     return make

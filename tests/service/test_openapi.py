@@ -1,0 +1,41 @@
+"""docs/openapi.json is what the code says."""
+
+import json
+from pathlib import Path
+
+from llmcxr_service import openapi
+
+COMMITTED = Path(__file__).parents[2] / "docs" / "openapi.json"
+
+
+def test_committed_document_is_current():
+    again = "python -m llmcxr_service.openapi docs/openapi.json"
+    assert COMMITTED.read_text(encoding="utf-8") == openapi.document(), f"run: {again}"
+
+
+def test_every_route_that_can_fail_documents_its_problems():
+    document = json.loads(openapi.document())
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            errors = {s: r for s, r in operation["responses"].items() if s >= "400"}
+            if method == "post":
+                assert {"406", "413", "415", "422", "500", "503"} <= errors.keys(), path
+            for response in errors.values():
+                assert list(response["content"]) == ["application/problem+json"], path
+
+
+def test_patient_text_is_never_a_query_parameter():
+    document = json.loads(openapi.document())
+    names = {
+        parameter["name"]
+        for operations in document["paths"].values()
+        for operation in operations.values()
+        for parameter in operation.get("parameters", [])
+    }
+    assert names == {"seed", "temperature", "top_p", "max_tokens", "n"}
+
+
+async def test_it_is_served(gateway):
+    response = await gateway.client.get("/openapi.json")
+    assert response.json() == json.loads(COMMITTED.read_text(encoding="utf-8"))
+    assert (await gateway.client.get("/docs")).status_code == 200
