@@ -54,15 +54,17 @@ def show_like_mimic(stored: NDArray[np.int32], header: DicomHeader) -> NDArray[n
         stored: (H, W) stored values.
         header: of the same image.
     """
-    padded = _look_up(_padded(header).astype(np.float64), stored, header) > 0
-    image = stored[~padded] if padded.any() and not padded.all() else stored
-    lowest, highest = int(image.min()), int(image.max())
-    scaled = (stored - lowest) * (255.0 / max(highest - lowest, 1))
-    levels = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    index = np.clip(stored, header.lowest, header.highest) - header.lowest
+    padded = _padded(header)
+    occurring = np.flatnonzero(np.bincount(index.ravel(), minlength=padded.size))
+    image = occurring[~padded[occurring]]
+    lowest, highest = (int(image[0]), int(image[-1])) if image.size else (0, padded.size - 1)
+    scaled = (np.arange(padded.size) - lowest) * (255.0 / max(highest - lowest, 1))
+    table = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
     if header.photometric == "MONOCHROME1":
-        levels = np.uint8(255) - levels
-    levels[padded] = 0
-    return equalise(levels).astype(np.float32) / np.float32(255.0)
+        table = np.uint8(255) - table
+    table[padded] = 0
+    return equalise(table[index]).astype(np.float32) / np.float32(255.0)
 
 
 def is_inverted(header: DicomHeader) -> bool:

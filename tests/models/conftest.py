@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGBaseline8Bit, RLELossless
 from safetensors.torch import save_file
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from llmcxr_models.checkpoint import (
     TOKENIZER,
@@ -132,26 +132,21 @@ def jpeg_baseline() -> tuple[str, Callable[[Any], bytes]]:
     return JPEGBaseline8Bit, encode
 
 
-SENTENCES = [
-    "The heart is normal in size. The mediastinum is unremarkable. The lungs are clear.",
-    "Findings: No focal consolidation, pleural effusion or pneumothorax. Impression: Normal.",
-    "There is a small left pleural effusion with adjacent atelectasis. Cardiomegaly is seen.",
-    "Write the radiology report for this chest radiograph. Generate a chest radiograph.",
-    "user assistant Below is an instruction that describes a task. Instruction: Response: End",
-]
+# A few merges only, so that words are several tokens but common pieces are one.
+MERGES = [("t", "h"), ("th", "e"), ("Ġ", "the"), ("i", "n"), ("Ġ", "a"), ("l", "u"), ("lu", "n"),
+          ("lun", "g"), ("e", "r"), ("o", "r"), ("Ġ", "c"), ("r", "e"), ("<", "|")]  # fmt: skip
 
 
 @pytest.fixture(scope="session")
 def tokenizer_json(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A byte-level BPE of some hundred entries, with chat and image tokens as SmolLM2's has."""
-    tokenizer = Tokenizer(models.BPE())
+    """A byte-level BPE of some hundred entries, with chat and image tokens as SmolLM2's has.
+
+    Written down, not trained, so that its ids never change.
+    """
+    entries = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *(a + b for a, b in MERGES)]
+    tokenizer = Tokenizer(models.BPE({entry: i for i, entry in enumerate(entries)}, MERGES))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400, initial_alphabet=alphabet, show_progress=False, special_tokens=[]
-    )
-    tokenizer.train_from_iterator(SENTENCES, trainer)
     chat = ("<|im_start|>", "<|im_end|>", "### End")
     names = [*chat, *(image_token_name(code) for code in range(CODEBOOK))]
     tokenizer.add_special_tokens([AddedToken(name, special=True) for name in names])
