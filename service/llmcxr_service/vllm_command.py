@@ -63,7 +63,7 @@ def vllm_command(checkpoint: Checkpoint, options: VllmOptions, port: int) -> lis
     if options.eager:
         command.append("--enforce-eager")
     if options.kv_cache_gib is not None or not has_gpu:
-        command += ["--kv-cache-memory-bytes", str(_kv_cache_bytes(checkpoint, options, dtype))]
+        command += ["--kv-cache-memory-bytes", str(kv_cache_bytes(checkpoint, options, dtype))]
     if has_gpu:
         command += ["--gpu-memory-utilization", str(GPU_MEMORY_SHARE)]
     return command
@@ -109,7 +109,12 @@ def available_memory(meminfo: Path = Path("/proc/meminfo")) -> int:
     raise OSError(f"{meminfo} names no MemAvailable")
 
 
-def _kv_cache_bytes(checkpoint: Checkpoint, options: VllmOptions, dtype: str) -> int:
+def kv_cache_bytes(checkpoint: Checkpoint, options: VllmOptions, dtype: str) -> int:
+    """Bytes for vLLM's key-value cache: as set, or room for all sequences at full length.
+
+    Raises:
+        InvalidCheckpoint: the model's `config.json` does not say how wide it is.
+    """
     if options.kv_cache_gib is not None:
         return int(options.kv_cache_gib * GIB)
     try:

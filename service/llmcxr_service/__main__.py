@@ -1,0 +1,149 @@
+"""`llmcxr`: the command for those who run the service, and its client at a terminal."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from llmcxr_service.client import Client, ServiceError
+from llmcxr_service.settings import Settings, SettingsError, load_settings
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+console = Console()
+problems = Console(stderr=True)
+
+Url = Annotated[str, typer.Option(help="Where the service listens; else as LLMCXR_HOST/PORT.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="The same seed, the same answer.")]
+
+
+@app.command()
+def serve(
+    end_with_stdin: Annotated[bool, typer.Option("--end-with-stdin", hidden=True)] = False,
+) -> None:
+    """Run the service; without LLMCXR_VLLM_URL with a vLLM of its own."""
+    from llmcxr_service.serving import run_service
+
+    with spoken():
+        run_service(settings_or_exit(), end_with_parent=end_with_stdin)
+
+
+@app.command()
+def check() -> None:
+    """Say what is right and wrong with this installation; status 1 where something is wrong."""
+    from llmcxr_service.checks import Level, check_installation
+
+    marks = {
+        Level.GOOD: "[green]ok   [/]",
+        Level.DOUBT: "[yellow]doubt[/]",
+        Level.WRONG: "[red]WRONG[/]",
+    }
+    wrong = False
+    for finding in check_installation(settings_or_exit()):
+        console.print(marks[finding.level], end=" ")
+        console.print(finding.sentence, markup=False, highlight=False)
+        wrong = wrong or finding.level is Level.WRONG
+    raise typer.Exit(int(wrong))
+
+
+@app.command()
+def report(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="DICOM, PNG or JPEG.")],
+    indication: Annotated[str, typer.Option(help="Why the study was made.")] = "",
+    seed: Seed = None,
+    url: Url = "",
+) -> None:
+    """Print the draft report of a radiograph, by a running service."""
+    with spoken(), Client(url or own_url()) as client:
+        answer = client.report(file.read_bytes(), indication=indication, seed=seed)
+    for name in ("findings", "impression"):
+        if answer[name]:
+            console.print(f"{name.capitalize()}: {answer[name]}", markup=False, highlight=False)
+    if not (answer["findings"] or answer["impression"]):
+        problems.print("The model wrote an empty report.")
+    for warning in answer["warnings"]:
+        problems.print(f"Warning: {warning}", markup=False, highlight=False)
+    problems.print("AI-generated draft, research use only.")
+
+
+@app.command()
+def image(
+    text: Annotated[str, typer.Argument(help="Report text.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The PNG to write.")],
+    seed: Seed = None,
+    url: Url = "",
+) -> None:
+    """Draw a synthetic radiograph for a report, by a running service."""
+    with spoken(), Client(url or own_url()) as client:
+        drawn = client.image(text, seed=seed)
+    output.write_bytes(drawn.png)
+    console.print(f"{output}: AI-generated, research use only; seed {drawn.answer['seed']}.")
+
+
+@app.command()
+def demo(
+    samples: Annotated[Path, typer.Option(help="Where the sample radiographs are.")] = (
+        REPOSITORY / "samples"
+    ),
+    output: Annotated[Path, typer.Option(help="Where to write.")] = Path("demo-output"),
+) -> None:
+    """Start a service, send it a radiograph, send it the report back, stop it."""
+    from llmcxr_service.demo import DemoError, run_demo
+
+    # SIGTERM must take the same way out as Ctrl-C, past everything that has to be ended.
+    signal.signal(signal.SIGTERM, _raise_interrupt)
+    with spoken(DemoError):
+        run_demo(settings_or_exit(), samples, output, console)
+
+
+def settings_or_exit() -> Settings:
+    """Settings from the environment, or the end of the program with a sentence."""
+    try:
+        return load_settings()
+    except SettingsError as error:
+        problems.print(str(error), markup=False, highlight=False)
+        raise typer.Exit(2) from None
+
+
+def own_url() -> str:
+    """Where the service listens by the settings of this environment."""
+    settings = settings_or_exit()
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104
+    return f"http://{host}:{settings.port}"
+
+
+@contextmanager
+def spoken(*kinds: type[Exception]) -> Iterator[None]:
+    """Turn what is expected to go wrong into a sentence and a status."""
+    from llmcxr_models.errors import CxrError
+
+    expected: tuple[type[Exception], ...] = (ServiceError, CxrError, *kinds)
+    try:
+        yield
+    except expected as error:
+        problems.print(str(error), markup=False, highlight=False)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        problems.print("Interrupted.")
+        raise typer.Exit(130) from None
+
+
+def _raise_interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Entry point."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

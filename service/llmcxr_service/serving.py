@@ -1,0 +1,50 @@
+"""`llmcxr serve`: the application behind uvicorn, from settings to exit status."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import uvicorn
+
+from llmcxr_models.checkpoint import Checkpoint
+from llmcxr_service.app import create_app
+from llmcxr_service.observability import configure_logging
+from llmcxr_service.settings import Settings
+from llmcxr_service.vllm_launcher import end_with_stdin
+
+GRACEFUL_SECONDS = 20
+"""How long requests in work may go on after SIGTERM; then they are cancelled."""
+
+log = logging.getLogger(__name__)
+
+
+def run_service(settings: Settings, *, end_with_parent: bool = False) -> None:
+    """Serve until SIGTERM or Ctrl-C.
+
+    Args:
+        settings: the configuration.
+        end_with_parent: also end when standard input closes.
+
+    Raises:
+        CheckpointError: there is no checkpoint to serve.
+    """
+    configure_logging(settings.log_level)
+    if end_with_parent:
+        end_with_stdin()
+    # Only the manifest: said here in a sentence instead of by a traceback later on.
+    name = Checkpoint.open(settings.checkpoint, verify=False).manifest.served_name
+    log.info("serving %s on http://%s:%d", name, settings.host, settings.port)
+    config = uvicorn.Config(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+    )
+    server = uvicorn.Server(config)
+    server.run()
+    if not server.started:
+        sys.exit(1)
