@@ -29,11 +29,11 @@ def grey(seed: int = 0, size: tuple[int, int] = (80, 72)) -> NDArray[np.uint8]:
 
 
 def png(seed: int = 0, size: tuple[int, int] = (80, 72)) -> bytes:
-    return _save(grey(seed, size), "PNG")
+    return save(grey(seed, size), "PNG")
 
 
 def jpeg(seed: int = 0) -> bytes:
-    return _save(grey(seed), "JPEG")
+    return save(grey(seed), "JPEG")
 
 
 def huge_png(side: int = 20_000) -> bytes:
@@ -75,7 +75,8 @@ def dicom(seed: int = 0, **attributes: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _save(pixels: NDArray[np.uint8], kind: str) -> bytes:
+def save(pixels: NDArray[np.uint8], kind: str) -> bytes:
+    """A picture file of 8-bit grey values."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind)
     return buffer.getvalue()

@@ -25,9 +25,16 @@ class Admission:
     Args:
         max_pending: the bound.
         on_change: told the number in work whenever it changes.
+        clock: seconds.
     """
 
-    def __init__(self, max_pending: int, on_change: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        max_pending: int,
+        on_change: Callable[[int], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self._max_pending = max_pending
         self._on_change = on_change
         self._service_seconds = 1.0
@@ -51,11 +58,11 @@ class Admission:
                 retry_after_seconds=self.retry_after_seconds,
             )
         self._change(+1)
-        started = time.monotonic()
+        started = self._clock()
         try:
             yield
             # Failures are often quick and say nothing about how long an answer takes.
-            self._measure(time.monotonic() - started)
+            self._measure(self._clock() - started)
         finally:
             self._change(-1)
 
