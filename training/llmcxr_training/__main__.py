@@ -77,9 +77,21 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
         app()
-    except (CxrError, ConfigError, DataError, FileNotFoundError) as error:
+    except Exception as error:
+        if not isinstance(error, _expected_errors()):
+            raise
         typer.echo(f"llmcxr-train: {error}", err=True)
         raise SystemExit(1) from error
+
+
+def _expected_errors() -> tuple[type[Exception], ...]:
+    """Asked for only after a failure: these modules take seconds to import."""
+    from llmcxr_training.base_model import BaseModelError
+    from llmcxr_training.extend_vocabulary import VocabularyError
+    from llmcxr_training.merge import DeltaError
+
+    ours = (CxrError, ConfigError, DataError, BaseModelError, VocabularyError, DeltaError)
+    return (*ours, FileNotFoundError)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
@@ -39,7 +40,7 @@ def load_base(source: Path, scratch: Path) -> tuple[PreTrainedModel, PreTrainedT
             **arguments, dtype=torch.float32, local_files_only=True
         )
         tokenizer = AutoTokenizer.from_pretrained(**arguments, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise BaseModelError(f"{source.name} cannot be loaded: {error}") from error
     _forget_quantisation(model)
     return model, tokenizer

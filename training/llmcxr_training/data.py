@@ -18,8 +18,8 @@ from llmcxr_models.report import Report
 
 _log = logging.getLogger(__name__)
 
-REDACTED = re.compile(r"\bX{2,}\b")
-"""The Indiana collection prints XXXX where something was removed for privacy."""
+REDACTED = re.compile(r"\bX{2,}\b|_{3,}")
+"""What stands where something was removed: XXXX in the Indiana collection, ___ in MIMIC-CXR."""
 
 _LIST_NUMBER = re.compile(r"(?:(?<=\s)|^)\d{1,2}[.)]\s+(?=[A-Z])")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -61,10 +61,17 @@ class Delta:
 
     @classmethod
     def load(cls, path: Path) -> Delta:
-        """Read what `save` wrote."""
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return cls(tensors, float(file.metadata()["scaling"]))
+        """Read what `save` wrote.
+
+        Raises:
+            DeltaError: it is missing, damaged or something else.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                return cls(tensors, float((file.metadata() or {})["scaling"]))
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise DeltaError(f"{path.name} is no delta, or is damaged") from error
 
 
 def merge(model: PreTrainedModel, delta: Delta, image_offset: int) -> dict[str, Tensor]:

@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 
 from llmcxr_models.checkpoint import (
     LLM_FOLDER,
+    MANIFEST,
     VQGAN_WEIGHTS,
     Checkpoint,
     Manifest,
@@ -33,7 +34,7 @@ from llmcxr_models.checkpoint import (
     verify_files,
     write_manifest,
 )
-from llmcxr_models.errors import CheckpointError
+from llmcxr_models.errors import CheckpointError, InvalidCheckpoint
 from llmcxr_training.base_model import load_base
 from llmcxr_training.finetune import Finetuning
 from llmcxr_training.language_model import ImageTextModel
@@ -89,7 +90,10 @@ def assemble(release: Path, base: Path, output: Path) -> Checkpoint:
     """Make the checkpoint directory `output`; does nothing where it is there and right.
 
     Raises:
-        CheckpointError: the result is not what the release's manifest says.
+        CheckpointError: the result is not what the release's manifest says, or `output` is a
+            folder with something else in it.
+        BaseModelError: the base model cannot be loaded.
+        DeltaError: the release's delta is damaged, or of another base model.
     """
     manifest = read_manifest(release)
     try:
@@ -97,6 +101,8 @@ def assemble(release: Path, base: Path, output: Path) -> Checkpoint:
             return Checkpoint.open(output)
     except CheckpointError:
         _log.info("assembling %s", output)
+    if output.exists() and not (output / MANIFEST).is_file() and any(output.iterdir()):
+        raise InvalidCheckpoint(f"{output.name} is there and is no checkpoint; it is left alone.")
     output.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
         built = Path(scratch) / "checkpoint"
@@ -104,7 +110,7 @@ def assemble(release: Path, base: Path, output: Path) -> Checkpoint:
         verify_files(built, manifest.files)
         write_manifest(built, manifest)
         if output.exists():
-            shutil.rmtree(output)
+            output.rename(Path(scratch) / "replaced")
         built.rename(output)
     return Checkpoint(output, manifest)
 
