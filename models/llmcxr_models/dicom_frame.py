@@ -7,9 +7,8 @@ header before a decoder sees it: a decoder allocates what the codestream asks fo
 from __future__ import annotations
 
 import struct
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
-import gdcm
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.encaps import get_frame
@@ -23,6 +22,7 @@ from llmcxr_models.dicom_elements import (
     Elements,
 )
 from llmcxr_models.dicom_header import DicomHeader
+from llmcxr_models.dicom_jpeg import Codestream, decode_jpeg, read_jpeg_header
 from llmcxr_models.errors import InvalidRadiograph, UnsupportedRadiograph
 
 _NATIVE = {IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG}
@@ -38,22 +38,6 @@ _PLUGINS = {
     **dict.fromkeys(_JPEG_LS, "pyjpegls"),
     **dict.fromkeys(_JPEG_2000, "pylibjpeg"),
 }
-
-# gdcm writes its complaints to stderr from C++.
-gdcm.Trace.WarningOff()
-gdcm.Trace.ErrorOff()
-
-# SOF markers of JPEG with a cosine transform, which has 8 or 12 bits a sample.
-_DCT = {0xC0, 0xC1, 0xC2, 0xC5, 0xC6, 0xC9, 0xCA, 0xCD, 0xCE}
-
-
-class Codestream(NamedTuple):
-    """What a JPEG, JPEG-LS or JPEG 2000 codestream says of itself."""
-
-    rows: int
-    columns: int
-    components: int
-    precision: int
 
 
 def check_transfer_syntax(uid: str) -> None:
@@ -92,11 +76,12 @@ def decode(pixel_data: Elements, header: DicomHeader, transfer_syntax: str) -> N
         words = _with_pydicom(value, header, transfer_syntax, raw_words=True)
         return _unpack(words, header)
     frame = get_frame(value, 0, number_of_frames=1)
-    codestream = _read_codestream(frame, transfer_syntax)
+    read = _read_jpeg_2000_header if transfer_syntax in _JPEG_2000 else read_jpeg_header
+    codestream = read(frame)
     if codestream[:3] != (header.rows, header.columns, 1) or not 2 <= codestream.precision <= 16:
         raise InvalidRadiograph("Header and compressed pixels disagree.", reason="codestream")
     if transfer_syntax in _JPEG:
-        return _signed(_with_gdcm(frame, header, codestream, transfer_syntax), header)
+        return _signed(decode_jpeg(frame, codestream, transfer_syntax), header)
     return _with_pydicom(value, header, transfer_syntax, raw_words=False).astype(np.int32)
 
 
@@ -156,64 +141,11 @@ def _with_pydicom(
     return cast("NDArray[np.uint16]", array)
 
 
-def _with_gdcm(
-    frame: bytes, header: DicomHeader, codestream: Codestream, transfer_syntax: str
-) -> NDArray[np.uint16]:
-    """JPEG of all processes. Called directly, as pydicom's plugin leaves 12-bit JPEG out."""
-    fragment = gdcm.Fragment()
-    fragment.SetByteStringValue(frame)
-    fragments = gdcm.SequenceOfFragments.New()
-    fragments.AddFragment(fragment)
-    element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
-    element.SetValue(fragments.__ref__())
-    image = gdcm.Image()
-    image.SetNumberOfDimensions(2)
-    image.SetDimensions((header.columns, header.rows, 1))
-    image.SetDataElement(element)
-    grey = gdcm.PhotometricInterpretation.GetPIType("MONOCHROME2")
-    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(grey))
-    syntax = gdcm.TransferSyntax.GetTSType(transfer_syntax)
-    image.SetTransferSyntax(gdcm.TransferSyntax(syntax))
-    allocated = 8 if codestream.precision <= 8 else 16
-    precision = codestream.precision
-    image.SetPixelFormat(gdcm.PixelFormat(1, allocated, precision, precision - 1, 0))
-    # SWIG hands char* over as text; the bytes are in it by surrogates.
-    decoded = image.GetBuffer().encode("utf-8", "surrogateescape")
-    count = header.rows * header.columns
-    if len(decoded) < count * allocated // 8:
-        raise InvalidRadiograph("The compressed pixels are damaged.", reason="codestream")
-    values = np.frombuffer(decoded, f"u{allocated // 8}", count).astype(np.uint16)
-    return values.reshape(header.rows, header.columns)
-
-
-def _read_codestream(frame: bytes, transfer_syntax: str) -> Codestream:
-    if transfer_syntax in _JPEG_2000:
-        return _read_jpeg_2000(frame)
-    return _read_jpeg(frame)
-
-
-def _read_jpeg_2000(frame: bytes) -> Codestream:
+def _read_jpeg_2000_header(frame: bytes) -> Codestream:
     """The SIZ marker segment (ISO 15444-1 A.5.1), which follows SOC at once."""
     start = frame.find(b"\xff\x4f\xff\x51")
     if start < 0:
         raise InvalidRadiograph("The compressed pixels are damaged.", reason="codestream")
     right, below, left, top = struct.unpack_from(">4I", frame, start + 8)
     components, depth = struct.unpack_from(">HB", frame, start + 40)
-    return Codestream(below - top, right - left, components, (depth & 0x7F) + 1)
-
-
-def _read_jpeg(frame: bytes) -> Codestream:
-    """The frame header (ISO 10918-1 B.2.2, ISO 14495-1 C.2.2): SOF0-15 or SOF55."""
-    position = 2
-    while position + 4 <= len(frame) and frame[position] == 0xFF:
-        marker, length = struct.unpack_from(">xBH", frame, position)
-        if marker == 0xFF:  # fill byte
-            position += 1
-            continue
-        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
-            precision, rows, columns, components = struct.unpack_from(">BHHB", frame, position + 4)
-            if marker in _DCT and precision > 12:
-                break  # no such JPEG; decoders return noise
-            return Codestream(rows, columns, components, precision)
-        position += 2 + length
-    raise InvalidRadiograph("The compressed pixels are damaged.", reason="codestream")
+    return Codestream(below - top, right - left, components, (depth & 0x7F) + 1, cosine=False)

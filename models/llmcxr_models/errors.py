@@ -62,7 +62,7 @@ class UnsupportedRadiograph(InvalidInput):
 
 
 class InvalidText(InvalidInput):
-    """A report, question or instruction that cannot be used: empty, too long, control characters."""
+    """A report, question or instruction: empty, too long, or with control characters."""
 
     default_reason = "text"
 

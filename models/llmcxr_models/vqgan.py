@@ -80,7 +80,9 @@ class VqGanConfig:
         unknown = sorted(set(values) - known)
         if unknown:
             raise InvalidCheckpoint(f"unknown VQ-GAN settings: {', '.join(unknown)}.")
-        plain = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        plain: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
         return cls(**plain)
 
     def to_dict(self) -> dict[str, Any]:
@@ -139,6 +141,7 @@ class ResidualBlock(nn.Module):
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.norm2 = _norm(out_channels, norm_groups)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.nin_shortcut: nn.Module | None = None
         if in_channels != out_channels:
             self.nin_shortcut = nn.Conv2d(in_channels, out_channels, 1)
 
@@ -146,8 +149,8 @@ class ResidualBlock(nn.Module):
         """(B, in_channels, h, w) -> (B, out_channels, h, w)."""
         h = self.conv1(F.silu(self.norm1(x)))
         h = self.conv2(F.silu(self.norm2(h)))
-        shortcut: Tensor = self.nin_shortcut(x) if hasattr(self, "nin_shortcut") else x
-        return shortcut + h
+        shortcut: Tensor = x if self.nin_shortcut is None else self.nin_shortcut(x)
+        return h + shortcut
 
 
 class SpatialAttention(nn.Module):
@@ -213,18 +216,23 @@ class _Upsample(nn.Module):
 
 
 class _Level(nn.Module):
-    """Residual blocks of one resolution, each followed by attention where asked for."""
+    """Residual blocks of one resolution, with attention where asked for; then on to the next."""
 
     def __init__(self, widths: list[tuple[int, int]], attention: bool, norm_groups: int) -> None:
         super().__init__()
         self.block = nn.ModuleList(ResidualBlock(i, o, norm_groups) for i, o in widths)
         self.attn = nn.ModuleList(SpatialAttention(o, norm_groups) for _, o in widths if attention)
+        self.downsample: nn.Module | None = None
+        self.upsample: nn.Module | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         for index, block in enumerate(self.block):
             x = block(x)
             if len(self.attn):
                 x = self.attn[index](x)
+        for change in (self.downsample, self.upsample):
+            if change is not None:
+                x = change(x)
         return x
 
 
@@ -254,8 +262,6 @@ class Encoder(nn.Module):
         h = self.conv_in(pixels)
         for level in self.down:
             h = level(h)
-            if hasattr(level, "downsample"):
-                h = level.downsample(h)
         out: Tensor = self.conv_out(F.silu(self.norm_out(self.mid(h))))
         return out
 
@@ -289,8 +295,6 @@ class Decoder(nn.Module):
         h = self.mid(self.conv_in(latents))
         for level in reversed(self.up):
             h = level(h)
-            if hasattr(level, "upsample"):
-                h = level.upsample(h)
         return F.silu(self.norm_out(h))
 
     def forward(self, latents: Tensor) -> Tensor:
