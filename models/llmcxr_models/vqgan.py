@@ -150,7 +150,8 @@ class ResidualBlock(nn.Module):
         h = self.conv1(F.silu(self.norm1(x)))
         h = self.conv2(F.silu(self.norm2(h)))
         shortcut: Tensor = x if self.nin_shortcut is None else self.nin_shortcut(x)
-        return h + shortcut
+        out: Tensor = h + shortcut
+        return out
 
 
 class SpatialAttention(nn.Module):
