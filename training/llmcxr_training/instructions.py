@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from llmcxr_models.prompt import IMAGE_INSTRUCTIONS, REPORT_INSTRUCTIONS, PromptBuilder, Task
 from llmcxr_training.data import DataError, Study
 from llmcxr_training.encode_images import EncodedImages
 from llmcxr_training.questions import draw_questions, is_indexed, is_normal
+
+_MAX_DRAWS = 1000
 
 
 class Mixing(BaseModel):
@@ -42,7 +44,7 @@ class Mixing(BaseModel):
     report_to_image: float = 0.4
     instructions: float = 0.2
     question_share: float = 0.3
-    questions_per_image: int = 4
+    questions_per_image: int = Field(default=4, ge=1)
     normal_share: float | None = 0.35
     indication_share: float = 0.3
     prompt_image_weight: float = 0.0
@@ -79,14 +81,16 @@ def read_instructions(path: Path) -> list[PlainInstruction]:
         DataError: no such file, or a malformed line.
     """
     try:
-        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        # Not splitlines(): JSON may hold line separators of Unicode, unescaped.
+        lines = path.read_text(encoding="utf-8").split("\n")
+        records = [json.loads(line) for line in lines if line.strip()]
         return [
             PlainInstruction(record["instruction"], instance["input"], instance["output"])
             for record in records
             for instance in record["instances"]
             if instance["output"].strip()
         ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} holds no instructions: {type(error).__name__}") from error
 
 
@@ -127,12 +131,17 @@ class ExampleSampler:
         return len(self._normal) + len(self._other)
 
     def draw(self, seed: int, number: int) -> Example:
-        """Example `number` of a run with `seed`."""
+        """Example `number` of a run with `seed`.
+
+        Raises:
+            DataError: hardly any example is short enough.
+        """
         rng = random.Random(f"{seed}/{number}")  # noqa: S311  not for secrets
-        while True:
+        for _ in range(_MAX_DRAWS):
             example = self._draw(rng)
             if len(example.token_ids) <= self._max_tokens:
                 return example
+        raise DataError(f"of {_MAX_DRAWS} drawn, no example has at most {self._max_tokens} tokens")
 
     def _draw(self, rng: random.Random) -> Example:
         mixing = self._mixing
