@@ -10,7 +10,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from llmcxr_models.errors import UnsupportedMedia
-from llmcxr_service.errors import FieldProblem, InvalidRequest
+from llmcxr_service.errors import BodyTooLarge, FieldProblem, InvalidRequest
 from llmcxr_service.problems import invalid_request
 
 M = TypeVar("M", bound=BaseModel)
@@ -20,6 +20,7 @@ FORM = "multipart/form-data"
 JSON = "application/json"
 TEXT = "text/plain"
 
+_MAX_TEXT_BYTES = 1024 * 1024
 _MAX_FIELDS = 16
 _MAX_FIELD_BYTES = 1024 * 1024
 
@@ -59,13 +60,14 @@ async def read_json(request: Request, schema: type[M]) -> M:
 
     Raises:
         UnsupportedMedia: another content type.
+        BodyTooLarge: much longer than any text.
         InvalidRequest: it does not fit.
     """
     if content_type(request) != JSON:
         raise UnsupportedMedia(f"The body must be {JSON}.")
     _refuse_query(request)
     try:
-        return schema.model_validate_json(await request.body(), strict=True)
+        return schema.model_validate_json(await _short_body(request), strict=True)
     except ValidationError as error:
         raise invalid_request(error) from None
 
@@ -75,6 +77,7 @@ async def read_text(request: Request, options: type[M]) -> tuple[str, M]:
 
     Raises:
         UnsupportedMedia: another character set than UTF-8.
+        BodyTooLarge: much longer than any text.
         InvalidRequest: the options do not fit, or the text is not UTF-8.
     """
     charset = _charset(request)
@@ -82,7 +85,7 @@ async def read_text(request: Request, options: type[M]) -> tuple[str, M]:
         raise UnsupportedMedia("Text must be in UTF-8.", reason="charset")
     checked = _query_options(request, options, frozenset())
     try:
-        return (await request.body()).decode("utf-8"), checked
+        return (await _short_body(request)).decode("utf-8"), checked
     except UnicodeDecodeError:
         raise InvalidRequest("The text is not UTF-8.", reason="charset") from None
 
@@ -90,6 +93,16 @@ async def read_text(request: Request, options: type[M]) -> tuple[str, M]:
 def content_type(request: Request) -> str:
     """The body's media type in lower case, without parameters; empty where not stated."""
     return request.headers.get("content-type", "").split(";")[0].strip().lower()
+
+
+async def _short_body(request: Request) -> bytes:
+    """A body of text; the limit for pictures is far too high for it."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > _MAX_TEXT_BYTES:
+            raise BodyTooLarge(f"The body has more than {_MAX_TEXT_BYTES} bytes.")
+    return bytes(body)
 
 
 def _charset(request: Request) -> str:

@@ -125,6 +125,14 @@ async def test_json_that_is_none(gateway, body):
     await assert_problem(gateway, response, 422, "invalid-request")
 
 
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain"])
+async def test_a_text_body_of_megabytes(gateway, content_type):
+    response = await gateway.client.post(
+        "/generate-image", content=b" " * 2_000_000, headers={"Content-Type": content_type}
+    )
+    await assert_problem(gateway, response, 413, "body-too-large")
+
+
 @pytest.mark.parametrize(
     ("content_type", "status", "slug"),
     [
