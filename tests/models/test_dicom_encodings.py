@@ -146,6 +146,26 @@ def test_jpeg_extended_of_twelve_bits(make_dicom: Any) -> None:
     assert any("compressed with loss" in warning for warning in radiograph.warnings)
 
 
+def test_one_wrong_byte_that_ends_gdcm_does_not_end_us(make_dicom: Any) -> None:
+    """In its own process gdcm calls `terminate` here; the next good file is read as before."""
+    good = zlib.decompress(base64.b64decode(TWELVE_BITS))
+    bad = good[:102] + bytes([23]) + good[103:]
+    for _ in range(2):
+        with pytest.raises(InvalidRadiograph) as refusal:
+            read_radiograph(make_dicom(np.zeros((48, 64)), syntax=JPEG_EXTENDED, codestream=bad))
+        assert refusal.value.reason == "codestream"
+        data = make_dicom(np.zeros((48, 64)), syntax=JPEG_EXTENDED, codestream=good)
+        assert read_radiograph(data).pixels.shape == (48, 64)
+
+
+@pytest.mark.parametrize("cut", [2, 40, 300, -40])
+def test_baseline_jpeg_that_is_cut_off(make_dicom: Any, jpeg_baseline: Any, cut: int) -> None:
+    syntax, encode = jpeg_baseline
+    stored = picture(8, False)
+    with pytest.raises(InvalidRadiograph):
+        read_radiograph(make_dicom(stored, syntax=syntax, bits=8, codestream=encode(stored)[:cut]))
+
+
 def test_extended_jpeg_of_sixteen_bits_does_not_exist(make_dicom: Any) -> None:
     codestream = bytearray(zlib.decompress(base64.b64decode(TWELVE_BITS)))
     codestream[codestream.index(b"\xff\xc1") + 4] = 16

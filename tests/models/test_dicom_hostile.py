@@ -59,7 +59,7 @@ def _sequence(depth: int, *, defined: bool, tag: bytes = b"\x40\0\x75\x02") -> b
 
 
 def test_deeply_nested_sequences(make_dicom: Any) -> None:
-    with pytest.raises(InvalidRadiograph), bounded(5, 50):
+    with bounded(5, 50), pytest.raises(InvalidRadiograph):
         read_radiograph(_before_pixels(make_dicom(), _sequence(1000, defined=False)))
 
 
