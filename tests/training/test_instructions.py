@@ -1,4 +1,4 @@
-"""Training examples: what they say, what they weigh, and that a number always names the same one."""
+"""Training examples: what they say, what they weigh, and that a number always names the same."""
 
 from __future__ import annotations
 

@@ -31,11 +31,11 @@ class CodebookAverages:
         self.revive_below = revive_below
         # A new code starts with the benefit of the doubt: it has some steps to be chosen.
         self.counts = torch.ones(codebook.shape[0])
-        self.sums = codebook.detach().clone()
+        self.sums = codebook.detach().cpu().clone()
 
     @torch.no_grad()
     def update(self, quantized: Quantized, generator: torch.Generator) -> int:
-        """Take in one batch; returns the number of codes revived."""
+        """Take in one batch, on the CPU; returns the number of codes revived."""
         size, dim = self.codebook.shape
         vectors = quantized.encoded.detach().float().permute(0, 2, 3, 1).reshape(-1, dim)
         codes = quantized.codes.reshape(-1)
@@ -47,7 +47,7 @@ class CodebookAverages:
         dead = torch.nonzero(self.counts < self.revive_below).flatten()
         if len(dead):
             chosen = torch.randint(len(vectors), (len(dead),), generator=generator)
-            self.codebook[dead] = vectors[chosen]
+            self.codebook[dead] = vectors[chosen].to(self.codebook)
             self.sums[dead] = vectors[chosen]
             self.counts[dead] = 1.0
         return len(dead)

@@ -1,4 +1,7 @@
-"""TOML configuration files: every key is known, every path is relative to the working directory."""
+"""TOML configuration files: every key is known, every path is relative to the working directory.
+
+TOML has no null; the string "none" stands for it.
+"""
 
 from __future__ import annotations
 
@@ -30,15 +33,21 @@ def read_config(path: Path, kind: type[Config], overrides: list[str]) -> Config:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
         for override in overrides:
             _set(values, override)
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
     try:
-        return kind.model_validate(values)
+        return kind.model_validate(_nulls(values))
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()
         )
         raise ConfigError(f"{path}: {problems}") from error
+
+
+def _nulls(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _nulls(nested) for key, nested in value.items()}
+    return None if value == "none" else value
 
 
 def _set(values: dict[str, object], override: str) -> None:

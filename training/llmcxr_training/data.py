@@ -64,7 +64,8 @@ def read_manifest(
     """Read a manifest; a record whose picture is missing is skipped, counted and logged.
 
     Raises:
-        DataError: no such file, a malformed line, or a patient in two splits.
+        DataError: no such file, a malformed line, an id that occurs twice, or a patient in two
+            splits.
     """
     if not manifest.is_file():
         raise DataError(f"no manifest at {manifest}")
@@ -73,7 +74,11 @@ def read_manifest(
     studies: list[Study] = []
     splits_of_patient: dict[str, str] = {}
     missing = 0
-    for number, line in enumerate(manifest.read_text(encoding="utf-8").splitlines(), start=1):
+    ids: set[str] = set()
+    # Not splitlines(): JSON may hold line separators of Unicode, unescaped.
+    for number, line in enumerate(manifest.read_text(encoding="utf-8").split("\n"), start=1):
+        if not line.strip():
+            continue
         try:
             record = json.loads(line)
             study = Study(
@@ -92,6 +97,9 @@ def read_manifest(
             raise DataError(
                 f"{manifest}, line {number}: {type(error).__name__}: {error}"
             ) from error
+        if study.id in ids:
+            raise DataError(f"{manifest}, line {number}: an id that occurred before")
+        ids.add(study.id)
         if splits_of_patient.setdefault(study.patient_id, study.split) != study.split:
             raise DataError(f"{manifest}, line {number}: a patient is in two splits")
         if wanted_collections is not None and record.get("collection") not in wanted_collections:

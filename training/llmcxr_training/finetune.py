@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -21,7 +22,7 @@ from tqdm import tqdm
 from llmcxr_training.encode_images import Augmentation
 from llmcxr_training.instructions import Example, ExampleSampler, Mixing
 from llmcxr_training.language_model import ImageTextModel, Lora, Losses
-from llmcxr_training.precision import autocast, resolve_device, resolve_precision
+from llmcxr_training.precision import Precision, autocast, resolve_device, resolve_precision
 from llmcxr_training.run_state import git_state, load_state, save_state, write_json
 
 _log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ class Finetuning(BaseModel):
         initial: run folder whose weights this stage starts from.
         batch_size: sequences in an optimiser step.
         micro_batch_size: sequences computed at once.
-        lora: adapters; null for full fine-tuning.
+        lora: adapters; "none" for full fine-tuning.
         learning_rate: of adapters or weights.
         image_learning_rate: of the image-token rows.
         save_every_seconds: a killed run loses at most this much.
@@ -71,7 +72,7 @@ class Finetuning(BaseModel):
     gradient_clip: float = 1.0
     seed: int = 0
     device: str = "auto"
-    precision: str = "auto"
+    precision: Precision = "auto"
     threads: int | None = None
     save_every_seconds: float = 180.0
     validate_every_steps: int = 100
@@ -121,7 +122,7 @@ class FinetuningRun:
         state = load_state(self.config.output)
         if state is not None:
             self.model.load_trained_state(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            self._load_optimizer(state["optimizer"])
             self.step, self.seconds = state["step"], state["seconds"]
             _log.info("resumed at step %d", self.step)
         elif self.config.initial is not None:
@@ -220,6 +221,14 @@ class FinetuningRun:
         with autocast(self.device, self.dtype):
             losses: Losses = self.model(token_ids.to(self.device), weights.to(self.device))
         return losses
+
+    def _load_optimizer(self, state: dict[str, Any]) -> None:
+        """The moments come from the state, the settings from the configuration."""
+        names = ("peak", "betas", "weight_decay")
+        settings = [{n: group[n] for n in names} for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(state)
+        for group, wanted in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update(wanted)
 
     def _learning_rate_share(self) -> float:
         """Linear warm-up, then a cosine to `final_learning_rate_share`."""

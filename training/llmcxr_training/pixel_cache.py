@@ -19,6 +19,7 @@ from llmcxr_models.errors import CxrError
 from llmcxr_models.preprocess import Preprocessing, to_grey8, to_pixels
 from llmcxr_models.radiograph import read_radiograph
 from llmcxr_training.data import DataError, Study
+from llmcxr_training.run_state import write_json
 
 _log = logging.getLogger(__name__)
 
@@ -89,4 +90,4 @@ def _build(
     np.save(temporary, np.stack(rows))
     temporary.replace(array_path)
     # The index is written last: a cache without one is unfinished and is made again.
-    index_path.write_text(json.dumps(kept))
+    write_json(index_path, kept)

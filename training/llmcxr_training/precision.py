@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from typing import Literal
 
 import torch
 
 from llmcxr_models.hardware import cpu_has_bf16
+
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 def resolve_device(name: str) -> torch.device:
@@ -16,7 +19,7 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def resolve_precision(name: str, device: torch.device) -> torch.dtype:
+def resolve_precision(name: Precision, device: torch.device) -> torch.dtype:
     """`auto` is bfloat16 where the hardware multiplies it natively, else float32."""
     if name == "auto":
         native = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bf16()

@@ -40,7 +40,7 @@ from llmcxr_training.finetune import Finetuning
 from llmcxr_training.language_model import ImageTextModel
 from llmcxr_training.merge import Delta, merge
 from llmcxr_training.run_state import git_state, load_state, write_json
-from llmcxr_training.stage import TOKENIZER_FOLDER, GrownModel, TrainedVqGan, grow
+from llmcxr_training.stage import TOKENIZER_FOLDER, GrownModel, TrainedVqGan, check_vqgan, grow
 
 _log = logging.getLogger(__name__)
 
@@ -59,6 +59,7 @@ def publish(
     state = load_state(config.output)
     if state is None:
         raise FileNotFoundError(f"no run state in {config.output}")
+    check_vqgan(config)
     trained = TrainedVqGan.load(config.vqgan)
     grown = grow(config.base, trained.vqgan, config.template, config.output.parent / "base")
     model = ImageTextModel(grown.model, grown.vocabulary, config.lora)

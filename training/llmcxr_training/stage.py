@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from llmcxr_models.checkpoint import VQGAN_WEIGHTS, sha256
 from llmcxr_models.image_tokenizer import ImageTokenizer
 from llmcxr_models.preprocess import Geometry, Preprocessing
 from llmcxr_models.prompt import TEMPLATES, PromptBuilder
@@ -20,7 +22,7 @@ from llmcxr_models.text_tokenizer import TextTokenizer
 from llmcxr_models.vocabulary import Vocabulary
 from llmcxr_models.vqgan import VqGan, VqGanConfig
 from llmcxr_training.base_model import load_base
-from llmcxr_training.data import Study, describe, read_manifest
+from llmcxr_training.data import DataError, Study, describe, read_manifest
 from llmcxr_training.encode_images import EncodedImages, encode_images
 from llmcxr_training.extend_vocabulary import extend_vocabulary
 from llmcxr_training.finetune import Finetuning, FinetuningRun
@@ -33,6 +35,7 @@ from llmcxr_training.run_state import seed_everything
 _log = logging.getLogger(__name__)
 
 TOKENIZER_FOLDER = "tokenizer"
+_VQGAN_DIGEST = "vqgan.sha256"
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class TrainedVqGan:
         """Read `vqgan.json` and `vqgan.safetensors` of a run folder."""
         described = json.loads((folder / "vqgan.json").read_text())
         vqgan = VqGan(VqGanConfig.from_dict(described["vqgan"]))
-        vqgan.load_state_dict(load_file(folder / "vqgan.safetensors"))
+        vqgan.load_state_dict(load_file(folder / VQGAN_WEIGHTS))
         names = described["preprocessing"]
         preprocessing = Preprocessing(
             Pipeline(names["pipeline"]),
@@ -99,6 +102,7 @@ def finetune(config: Finetuning) -> FinetuningRun:
         torch.set_num_threads(config.threads)
     seed_everything(config.seed)
     config.output.mkdir(parents=True, exist_ok=True)
+    check_vqgan(config)
     trained = TrainedVqGan.load(config.vqgan)
     grown = grow(config.base, trained.vqgan, config.template, config.output.parent / "base")
     grown.tokenizer.save_pretrained(config.output / TOKENIZER_FOLDER)
@@ -124,6 +128,20 @@ def finetune(config: Finetuning) -> FinetuningRun:
     return run
 
 
+def check_vqgan(config: Finetuning) -> None:
+    """See that a run goes on with the VQ-GAN that it began with: other weights, other codes.
+
+    Raises:
+        DataError: the VQ-GAN was trained on, or exchanged.
+    """
+    digest = sha256(config.vqgan / VQGAN_WEIGHTS)
+    for folder in filter(None, (config.initial, config.output)):
+        record = folder / _VQGAN_DIGEST
+        if record.is_file() and record.read_text().strip() != digest:
+            raise DataError(f"{folder} was trained on codes of another VQ-GAN than {config.vqgan}")
+    (config.output / _VQGAN_DIGEST).write_text(f"{digest}\n")
+
+
 def load_studies(config: Finetuning) -> list[Study]:
     """The studies of the configured collections and views, without the test patients."""
     studies = read_manifest(
@@ -137,8 +155,8 @@ def load_studies(config: Finetuning) -> list[Study]:
 def load_codes(
     config: Finetuning, trained: TrainedVqGan, studies: Sequence[Study]
 ) -> EncodedImages:
-    """Codes of the studies; made once for a VQ-GAN run and kept in its folder."""
-    path = config.vqgan / "codes.npz"
+    """Codes of the studies; made once for these weights and studies, kept with the VQ-GAN."""
+    path = config.vqgan / f"codes-{_codes_key(config, studies)}.npz"
     if path.is_file():
         return EncodedImages.load(path)
     cache = PixelCache.open(studies, trained.preprocessing, config.vqgan.parent / "pixels")
@@ -146,6 +164,14 @@ def load_codes(
     images = encode_images(cache, tokenizer, config.augmentation, seed=config.seed)
     images.save(path)
     return images
+
+
+def _codes_key(config: Finetuning, studies: Sequence[Study]) -> str:
+    """The seed is left out: augmented versions of another seed are as good."""
+    wanted = [config.augmentation.model_dump(mode="json"), [study.id for study in studies]]
+    digest = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode())
+    digest.update(sha256(config.vqgan / VQGAN_WEIGHTS).encode())
+    return digest.hexdigest()[:16]
 
 
 def _sampler(

@@ -25,11 +25,11 @@ from llmcxr_models.radiograph import Pipeline
 from llmcxr_models.vqgan import Quantized, VqGan, VqGanConfig
 from llmcxr_training import vqgan_losses as losses
 from llmcxr_training.codebook import CodebookAverages
-from llmcxr_training.data import describe, read_manifest
+from llmcxr_training.data import DataError, describe, read_manifest
 from llmcxr_training.discriminator import PatchDiscriminator
 from llmcxr_training.encode_images import Augmentation, augment
 from llmcxr_training.pixel_cache import PixelCache
-from llmcxr_training.precision import autocast, resolve_device, resolve_precision
+from llmcxr_training.precision import Precision, autocast, resolve_device, resolve_precision
 from llmcxr_training.run_state import (
     git_state,
     load_state,
@@ -65,7 +65,10 @@ class VqGanTraining(BaseModel):
         manifest: JSONL manifest of the data set.
         output: run folder; the state in it is resumed.
         steps: optimiser steps in all.
-        adversarial_start: step at which the discriminator joins.
+        adversarial_start: step from which the discriminator learns.
+        discriminator_head_start: steps that it learns before the VQ-GAN hears of it. One that
+            starts together with the VQ-GAN's adversarial term is fooled before it has learnt
+            anything, and its adaptive weight then amplifies noise.
         save_every_seconds: a killed run loses at most this much.
     """
 
@@ -88,10 +91,13 @@ class VqGanTraining(BaseModel):
     codebook_revive_below: float = 0.3
     adversarial_start: int = 1500
     adversarial_weight: float = 0.25
+    adaptive_weight_limit: float = 10.0
+    discriminator_head_start: int = 100
+    discriminator_learning_rate: float = 1e-3
     augmentation: Augmentation = Augmentation()
     seed: int = 0
     device: str = "auto"
-    precision: str = "auto"
+    precision: Precision = "auto"
     threads: int | None = None
     save_every_seconds: float = 120.0
     preview_every_steps: int = 250
@@ -134,6 +140,8 @@ class VqGanRun:
         self.cache = cache
         self.train_rows = [i for i, s in enumerate(cache.studies) if s.split == "train"]
         self.val_rows = [i for i, s in enumerate(cache.studies) if s.split == "val"][:32]
+        if not self.train_rows or not self.val_rows:
+            raise DataError("a VQ-GAN needs radiographs of both the train and the val split")
         self.device = resolve_device(config.device)
         self.dtype = resolve_precision(config.precision, self.device)
         architecture = VqGanConfig(**config.architecture.model_dump())
@@ -147,7 +155,9 @@ class VqGanRun:
         trained = [p for p in self.vqgan.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(trained, lr=config.learning_rate, betas=(0.5, 0.9))
         self.discriminator_optimizer = torch.optim.Adam(
-            self.discriminator.parameters(), lr=config.learning_rate * 0.5, betas=(0.5, 0.9)
+            self.discriminator.parameters(),
+            lr=config.discriminator_learning_rate,
+            betas=(0.5, 0.9),
         )
         self.step = 0
         self.seconds = 0.0
@@ -218,8 +228,8 @@ class VqGanRun:
         reconstruction = pixel_loss + config.gradient_weight * edge_loss
         loss = reconstruction + config.commitment_weight * commitment
         metrics = {"l1": pixel_loss.item(), "edge": edge_loss.item(), "commit": commitment.item()}
-        adversarial = self.step >= config.adversarial_start
-        if adversarial:
+        discriminating = self.step >= config.adversarial_start
+        if self.step >= config.adversarial_start + config.discriminator_head_start:
             loss = loss + self._generator_term(reconstructed, reconstruction, metrics)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -227,7 +237,7 @@ class VqGanRun:
         self.optimizer.step()
         revived = self.codebook.update(_on_cpu(quantized), generator)
         metrics["revived"] = float(revived)
-        if adversarial:
+        if discriminating:
             metrics["disc"] = self._discriminator_step(pixels, reconstructed.detach())
         return metrics
 
@@ -293,7 +303,10 @@ class VqGanRun:
             fake = self.discriminator(reconstructed)
         adversarial = losses.adversarial_loss(fake.float())
         weight = losses.adaptive_weight(
-            reconstruction, adversarial, self.vqgan.decoder.conv_out.weight
+            reconstruction,
+            adversarial,
+            self.vqgan.decoder.conv_out.weight,
+            limit=self.config.adaptive_weight_limit,
         )
         metrics["adv_weight"] = weight.item()
         return self.config.adversarial_weight * weight * adversarial
