@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,9 @@ def serve(
     end_with_stdin: Annotated[bool, typer.Option("--end-with-stdin", hidden=True)] = False,
 ) -> None:
     """Run the service; without LLMCXR_VLLM_URL with a vLLM of its own."""
+    # The VQ-GAN shares the cores with vLLM: its idle threads must not spin. It is read when
+    # torch is loaded, so it stands before the import.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from llmcxr_service.serving import run_service
 
     with spoken():
@@ -52,6 +56,29 @@ def check() -> None:
         console.print(finding.sentence, markup=False, highlight=False)
         wrong = wrong or finding.level is Level.WRONG
     raise typer.Exit(int(wrong))
+
+
+@app.command()
+def vllm(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    show: Annotated[bool, typer.Option("--show", help="Print the command, do not run it.")] = False,
+    config: Annotated[Path | None, typer.Option(help="Write vLLM's --config file instead.")] = None,
+) -> None:
+    """Run vLLM alone for the checkpoint, for a gateway elsewhere that has LLMCXR_VLLM_URL.
+
+    Its key is LLMCXR_VLLM_API_KEY.
+    """
+    from llmcxr_service.vllm_alone import exec_vllm, show_command, write_config
+
+    settings = settings_or_exit()
+    with spoken():
+        if config is not None:
+            write_config(settings, host, port, config)
+        elif show:
+            console.print(show_command(settings, host, port), soft_wrap=True, markup=False)
+        else:
+            exec_vllm(settings, host, port)
 
 
 @app.command()

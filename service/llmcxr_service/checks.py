@@ -23,6 +23,7 @@ from llmcxr_service.vllm_command import (
     GIB,
     VllmOptions,
     available_memory,
+    find_compiler,
     kv_cache_bytes,
     resolve_dtype,
 )
@@ -64,6 +65,7 @@ def check_installation(settings: Settings) -> Iterator[Finding]:
         check_torch,
         check_torchvision,
         check_checkpoint,
+        check_compiler,
         check_vllm if settings.vllm_url is None else check_vllm_url,
         check_memory,
         check_disk,
@@ -123,6 +125,18 @@ def check_checkpoint(settings: Settings) -> Finding:
         f"Checkpoint {manifest.name} {manifest.version} ({manifest.digest[:12]}):"
         f" {len(manifest.files)} files with the right digests.",
     )
+
+
+def check_compiler(settings: Settings) -> Finding:
+    """Whether vLLM can compile the model, which makes it about a quarter faster on a CPU."""
+    if settings.vllm_url is not None or torch.cuda.is_available() or settings.vllm_eager:
+        return Finding(Level.GOOD, "No C++ compiler is needed.")
+    compiler = find_compiler()
+    if compiler is None:
+        return Finding(
+            Level.DOUBT, "There is no C++ compiler; vLLM runs without compilation, and slower."
+        )
+    return Finding(Level.GOOD, f"vLLM can compile with {compiler}.")
 
 
 def check_vllm(_: Settings) -> Finding:

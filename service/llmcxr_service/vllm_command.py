@@ -6,6 +6,7 @@ import ctypes.util
 import json
 import math
 import os
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from llmcxr_service.vllm_launcher import END_WITH_STDIN
 
 GIB = 1024**3
 HOST = "127.0.0.1"
+COMPILERS = ("g++", "clang++")
 GPU_MEMORY_SHARE = 0.8
 """vLLM's share of a GPU; the rest is for the VQ-GAN beside it."""
 SMALL_HOST_CORES = 8
@@ -49,36 +51,50 @@ class VllmOptions:
 
 def vllm_command(checkpoint: Checkpoint, options: VllmOptions, port: int) -> list[str]:
     """The command line. The key is not in it: a process list shows it to everybody."""
+    launcher = [sys.executable, "-m", "llmcxr_service.vllm_launcher", END_WITH_STDIN]
+    return [*launcher, "serve", *vllm_arguments(checkpoint, options, HOST, port)]
+
+
+def vllm_arguments(checkpoint: Checkpoint, options: VllmOptions, host: str, port: int) -> list[str]:
+    """What follows `vllm serve`, for the hardware of this host."""
     manifest = checkpoint.manifest
     has_gpu = torch.cuda.is_available()
     dtype = resolve_dtype(options.dtype, has_gpu=has_gpu)
-    command = [sys.executable, "-m", "llmcxr_service.vllm_launcher", END_WITH_STDIN]
-    command += ["serve", str(checkpoint.llm_path.resolve()), "--host", HOST, "--port", str(port)]
-    command += ["--served-model-name", manifest.served_name]
-    command += ["--max-model-len", str(manifest.max_model_len)]
-    command += ["--max-num-seqs", str(options.max_num_seqs), "--dtype", dtype]
-    command += ["--enable-prefix-caching", "--disable-uvicorn-access-log"]
+    arguments = [str(checkpoint.llm_path.resolve()), "--host", host, "--port", str(port)]
+    arguments += ["--served-model-name", manifest.served_name]
+    arguments += ["--max-model-len", str(manifest.max_model_len)]
+    arguments += ["--max-num-seqs", str(options.max_num_seqs), "--dtype", dtype]
+    arguments += ["--enable-prefix-caching", "--disable-uvicorn-access-log"]
     # The prompt and its constraint say everything; a generation_config.json would only add to it.
-    command += ["--generation-config", "vllm", "--disable-fastapi-docs"]
-    if options.eager:
-        command.append("--enforce-eager")
+    arguments += ["--generation-config", "vllm", "--disable-fastapi-docs"]
+    if options.eager or not (has_gpu or find_compiler()):
+        arguments.append("--enforce-eager")
     if options.kv_cache_gib is not None or not has_gpu:
-        command += ["--kv-cache-memory-bytes", str(kv_cache_bytes(checkpoint, options, dtype))]
+        arguments += ["--kv-cache-memory-bytes", str(kv_cache_bytes(checkpoint, options, dtype))]
     if has_gpu:
-        command += ["--gpu-memory-utilization", str(GPU_MEMORY_SHARE)]
-    return command
+        arguments += ["--gpu-memory-utilization", str(GPU_MEMORY_SHARE)]
+    return arguments
 
 
-def vllm_environment(api_key: str) -> dict[str, str]:
+def find_compiler() -> str | None:
+    """The C++ compiler without which vLLM cannot compile a model for a CPU."""
+    return next((found for name in COMPILERS if (found := shutil.which(name))), None)
+
+
+def vllm_environment(api_key: str | None) -> dict[str, str]:
     """Our own environment without our settings, and what vLLM needs."""
     # Inherited, not read: PATH, HOME, CUDA_VISIBLE_DEVICES and the like are the operator's.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("LLMCXR_")}
-    environment["VLLM_API_KEY"] = api_key
+    if api_key is not None:
+        environment["VLLM_API_KEY"] = api_key
     cores = len(os.sched_getaffinity(0))
     if cores <= SMALL_HOST_CORES:
         # "auto" keeps one core of each for the scheduler and binds one thread to each physical
         # core: on two cores that leaves one to compute.
         environment.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+        # Threads that spin while they wait take the cores from the threads that they wait for:
+        # measured beside other work on two cores, 18 tokens a second instead of 2.
+        environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     allocator = ctypes.util.find_library("tcmalloc_minimal")
     if allocator and "tcmalloc" not in environment.get("LD_PRELOAD", ""):
         preloaded = environment.get("LD_PRELOAD", "")

@@ -1,0 +1,107 @@
+"""A report, a radiograph, a death of vLLM and an orderly end, all with a real vLLM.
+
+The order matters: the last test ends the service.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import signal
+import time
+
+import pytest
+from PIL import Image
+from tests.e2e.conftest import ROOT, RunningService, alive, descendants, start_service, wait_gone
+
+pytestmark = pytest.mark.vllm
+
+REPORT = "Findings: The heart is normal in size. The lungs are clear. Impression: Normal chest."
+
+
+def draw(service: RunningService, **options: object) -> dict:
+    response = service.client.post("/generate-image", json={"report": REPORT, **options})
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def vllm_server(service: RunningService) -> int:
+    """Process id of vLLM's API server: the child that leads a session of its own."""
+    (leader,) = (p for p in descendants(service.process.pid) if os.getsid(p) == p)
+    return leader
+
+
+def test_serves_the_checkpoint(service: RunningService) -> None:
+    assert service.client.get("/health/live").status_code == 200
+    model = service.client.get("/model").json()
+    assert model["image_tokens"] == 256
+    assert len(model["digest"]) == 64
+
+
+def test_report_for_a_dicom_radiograph(service: RunningService) -> None:
+    dicom = (ROOT / "samples" / "example-patient.dcm").read_bytes()
+    response = service.client.post(
+        "/generate-report", files={"file": ("x.dcm", dicom)}, data={"seed": "1", "max_tokens": "48"}
+    )
+    assert response.status_code == 200, response.text
+    answer = response.json()
+    assert answer["ai_generated"] is True
+    assert answer["text"].strip()
+    assert answer["usage"]["prompt_tokens"] > 256
+    assert "Example" not in response.text
+
+
+def test_image_for_a_report_is_exactly_one_image(service: RunningService) -> None:
+    answer = draw(service, seed=1)
+    (image,) = answer["images"]
+    assert len(image["codes"]) == 256
+    assert all(0 <= code < 1024 for code in image["codes"])
+    picture = Image.open(io.BytesIO(base64.b64decode(image["png_base64"])))
+    assert picture.size == (256, 256)
+    assert picture.text["AI-generated"] == "yes"
+
+
+def test_same_seed_same_image(service: RunningService) -> None:
+    first, again, other = (draw(service, seed=s)["images"][0]["codes"] for s in (5, 5, 6))
+    assert first == again
+    assert first != other
+
+
+def test_vllm_killed_is_503_meanwhile_and_comes_back(service: RunningService) -> None:
+    server = vllm_server(service)
+    family = {server} | descendants(server)
+    os.kill(server, signal.SIGKILL)
+    response = service.client.post("/generate-image", json={"report": REPORT})
+    assert response.status_code == 503, response.text
+    assert int(response.headers["Retry-After"]) > 0
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert service.client.get("/health/ready").status_code == 503
+    assert service.client.get("/health/live").status_code == 200
+    # Its engine does not outlive it.
+    assert not wait_gone(family, 30)
+    service.wait_ready()
+    assert len(draw(service)["images"][0]["codes"]) == 256
+
+
+def test_sigterm_leaves_no_process_behind(service: RunningService) -> None:
+    family = descendants(service.process.pid)
+    assert family
+    service.process.send_signal(signal.SIGTERM)
+    assert service.process.wait(60) == 0
+    assert not wait_gone(family, 10)
+
+
+def test_killed_gateway_takes_vllm_with_it(tmp_path) -> None:
+    process, _ = start_service(tmp_path / "service.log")
+    try:
+        deadline = time.monotonic() + 120
+        while not (family := descendants(process.pid)) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert family, (tmp_path / "service.log").read_text()
+        time.sleep(5)  # vLLM is importing, or further
+        family |= descendants(process.pid)
+    finally:
+        process.kill()
+        process.wait()
+    assert not wait_gone(family, 60), alive(family)
