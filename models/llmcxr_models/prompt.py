@@ -102,7 +102,8 @@ class Tokenizer(Protocol):
 class Template:
     """The frame of one instruction-following model.
 
-    A prompt is `opening`, the request, `closing`; the answer ends with `ending`.
+    A prompt is `opening`, the request, `closing`; an answer in text ends with `before_ending`,
+    `ending`.
 
     Attributes:
         name: as the manifest names it.
@@ -112,6 +113,8 @@ class Template:
         ending: the token that ends an answer.
         image_first: whether an input image stands before the instruction. Then every question
             about one image shares a prefix, which vLLM computes once.
+        image_brackets: text before and after an image's tokens, in prompts and in answers.
+        before_ending: text between an answer and its ending.
     """
 
     name: str
@@ -120,6 +123,8 @@ class Template:
     closing: str
     ending: str
     image_first: bool
+    image_brackets: tuple[str, str] = ("", "")
+    before_ending: str = ""
 
 
 TEMPLATES = {
@@ -145,6 +150,8 @@ TEMPLATES = {
             closing="\n\n### Response:\n",
             ending="### End",
             image_first=False,
+            image_brackets=("<", ">"),
+            before_ending="\n\n",
         ),
     )
 }
@@ -162,7 +169,11 @@ class PromptBuilder:
         self._opening = tokenizer.encode_frame(self.template.opening)
         self._separator = tokenizer.encode_frame(self.template.separator)
         self._closing = tokenizer.encode_frame(self.template.closing)
-        self._ending = tokenizer.encode_frame(self.template.ending)
+        self._ending = tokenizer.encode_frame(self.template.before_ending + self.template.ending)
+        self._new_line = tokenizer.encode_frame("\n")
+        before, after = self.template.image_brackets
+        self._before_image = tokenizer.encode_frame(before) if before else []
+        self._after_image = tokenizer.encode_frame(after) if after else []
 
     def report(
         self,
@@ -198,7 +209,7 @@ class PromptBuilder:
         )
         length = self.vocabulary.image_length
         constraint = Constraint(self.vocabulary.image_token_ids, range(0), length, length, ())
-        return Prompt(Task.IMAGE, tuple(token_ids), constraint)
+        return Prompt(Task.IMAGE, (*token_ids, *self._before_image), constraint)
 
     def instruction(self, instruction: str, text: str = "", *, max_tokens: int = 256) -> Prompt:
         """A plain instruction in natural language, with optional input text."""
@@ -209,9 +220,7 @@ class PromptBuilder:
 
     def next_turn(self, question: str) -> list[int]:
         """Frame of a further question after an answer; its image is the one before it."""
-        return self._tokenizer.encode_frame("\n") + self._request(
-            [], self._tokenizer.encode_text(question)
-        )
+        return self._new_line + self._request([], self._tokenizer.encode_text(question))
 
     def text_answer(self, text: str) -> list[int]:
         """What training teaches as a text answer, ending included."""
@@ -224,11 +233,13 @@ class PromptBuilder:
     def _about_image(
         self, task: Task, codes: Sequence[int], instruction: str, text: str, max_tokens: int
     ) -> Prompt:
-        image = self.vocabulary.to_token_ids(codes)
+        codes_as_ids = self.vocabulary.to_token_ids(codes)
+        image = [*self._before_image, *codes_as_ids, *self._after_image]
         # Our instruction is ours; a question or an indication is a person's.
         ours = self._tokenizer.encode_frame(instruction) if instruction else []
         theirs = self._tokenizer.encode_text(self._indicated(task, text)) if text else []
-        words = ours + (self._separator if ours and theirs else []) + theirs
+        # Not the separator: a frame has one input, and that is the image.
+        words = ours + (self._new_line if ours and theirs else []) + theirs
         if self.template.image_first:
             request = [*image, *self._separator, *words]
         else:
