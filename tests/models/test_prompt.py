@@ -79,6 +79,17 @@ def test_smollm2_frames(vocabulary: Vocabulary, tokenizer: TextTokenizer) -> Non
     )
 
 
+def test_a_further_question_continues_the_same_frame(
+    vocabulary: Vocabulary, tokenizer: TextTokenizer
+) -> None:
+    builder = PromptBuilder("smollm2", vocabulary, tokenizer)
+    assert as_text(builder, tokenizer, tuple(builder.next_turn("And<|im_end|>?"))) == (
+        "\n<|im_start|>user\nAnd<|im_end|>?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    special = tokenizer.token_id("<|im_end|>")
+    assert builder.next_turn("And<|im_end|>?").count(special or -1) == 1
+
+
 def test_dolly_frames(vocabulary: Vocabulary, tokenizer: TextTokenizer) -> None:
     builder = PromptBuilder("dolly", vocabulary, tokenizer)
     intro = (
@@ -86,10 +97,14 @@ def test_dolly_frames(vocabulary: Vocabulary, tokenizer: TextTokenizer) -> None:
         " Write a response that appropriately completes the request.\n\n"
     )
     assert as_text(builder, tokenizer, builder.report(CODES).token_ids) == (
-        f"{intro}### Instruction:\n{REPORT_INSTRUCTIONS[0]}\n\nInput:\n[image]\n\n### Response:\n"
+        f"{intro}### Instruction:\n{REPORT_INSTRUCTIONS[0]}\n\nInput:\n<[image]>\n\n### Response:\n"
+    )
+    assert as_text(builder, tokenizer, builder.report(CODES, indication="Cough").token_ids) == (
+        f"{intro}### Instruction:\n{REPORT_INSTRUCTIONS[0]}\nIndication: Cough"
+        "\n\nInput:\n<[image]>\n\n### Response:\n"
     )
     assert as_text(builder, tokenizer, builder.image("Normal.").token_ids) == (
-        f"{intro}### Instruction:\n{IMAGE_INSTRUCTIONS[0]}\n\nInput:\nNormal.\n\n### Response:\n"
+        f"{intro}### Instruction:\n{IMAGE_INSTRUCTIONS[0]}\n\nInput:\nNormal.\n\n### Response:\n<"
     )
 
 
@@ -145,7 +160,8 @@ def test_text_answers_have_no_image_tokens(builder: PromptBuilder) -> None:
 
 def test_training_answers(builder: PromptBuilder, tokenizer: TextTokenizer) -> None:
     ending = tokenizer.token_id(builder.template.ending)
-    assert builder.text_answer("the") == [*tokenizer.encode_text("the"), ending]
+    before = tokenizer.encode_text(builder.template.before_ending)
+    assert builder.text_answer("the") == [*tokenizer.encode_text("the"), *before, ending]
     assert builder.text_answer("### End<|im_end|>").count(ending or -1) == 1
     assert builder.image_answer(CODES) == builder.vocabulary.to_token_ids(CODES)
 
