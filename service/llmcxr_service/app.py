@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 from starlette.routing import Route
 
 from llmcxr_service import documentation, problems, routes, routes_status
@@ -39,7 +40,10 @@ def create_app(settings: Settings, *, transport: httpx.AsyncBaseTransport | None
             app.state.runtime = runtime
             yield
 
-    app = FastAPI(
+    # Its page comes without the content delivery network of FastAPI's own: hospitals have none.
+    app = FastAPIOffline(
+        docs_url="/docs",
+        redoc_url=None,
         title="LLM-CXR",
         version=version("llmcxr"),
         description=_DESCRIPTION,

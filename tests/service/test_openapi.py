@@ -1,6 +1,7 @@
 """docs/openapi.json is what the code says."""
 
 import json
+import re
 from pathlib import Path
 
 from llmcxr_service import openapi
@@ -39,3 +40,12 @@ async def test_it_is_served(gateway):
     response = await gateway.client.get("/openapi.json")
     assert response.json() == json.loads(COMMITTED.read_text(encoding="utf-8"))
     assert (await gateway.client.get("/docs")).status_code == 200
+
+
+async def test_its_page_needs_no_other_host(gateway):
+    page = (await gateway.client.get("/docs")).text
+    assert "https://" not in page
+    addresses = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert len(addresses) >= 2
+    for address in addresses:
+        assert (await gateway.client.get(address)).status_code == 200, address
