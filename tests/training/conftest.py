@@ -216,15 +216,20 @@ MakeConfig = Callable[..., Finetuning]
 @pytest.fixture
 def make_config(tmp_path: Path, data_set: DataSet, base_folder: Path) -> MakeConfig:
     """A tiny fine-tuning configuration with a VQ-GAN of its own; keywords win."""
-    vqgan = write_vqgan(tmp_path / "vqgan")
+    return config_maker(tmp_path, data_set, base_folder)
+
+
+def config_maker(folder: Path, data_set: DataSet, base: Path) -> MakeConfig:
+    """The same, in `folder`."""
+    vqgan = write_vqgan(folder / "vqgan")
 
     def make(**changed: Any) -> Finetuning:
         settings: dict[str, Any] = {
-            "base": base_folder,
+            "base": base,
             "vqgan": vqgan,
             "manifest": data_set.manifest,
             "instructions": data_set.instructions,
-            "output": tmp_path / "finetune",
+            "output": folder / "finetune",
             "mixing": Mixing(prompt_image_weight=0.5),
             "lora": Lora(rank=4, alpha=8),
             "steps": 4,

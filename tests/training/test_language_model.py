@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from llmcxr_models.vocabulary import Vocabulary
+from llmcxr_training.data import DataError
 from llmcxr_training.language_model import ImageTextModel, Lora, Losses
 
 TEXTS, CODES = 200, 16
@@ -151,8 +152,11 @@ def test_trained_state_comes_back(make_model) -> None:
     with torch.no_grad():
         assert torch.equal(torch.stack(one(*batch())), torch.stack(other(*batch())))
     full = ImageTextModel(make_model("llama", VOCABULARY.size), VOCABULARY, None)
-    with pytest.raises(KeyError):
+    with pytest.raises(DataError):
         other.load_trained_state(full.trained_state())
+    rank_one = ImageTextModel(make_model("llama", VOCABULARY.size), VOCABULARY, Lora(rank=1))
+    with pytest.raises(DataError):
+        other.load_trained_state(rank_one.trained_state())
 
 
 def test_frozen_weights_may_be_bfloat16(make_model) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.training.conftest import DataSet, config_maker
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from llmcxr_models.checkpoint import Checkpoint, hash_files
+from llmcxr_models.checkpoint import Checkpoint, hash_files, read_manifest
 from llmcxr_models.errors import DigestMismatch, InvalidCheckpoint
 from llmcxr_training.base_model import BaseModelError
 from llmcxr_training.finetune import Finetuning
@@ -36,9 +37,19 @@ class Released:
         return self.config.base
 
 
+@pytest.fixture(scope="module")
+def original(
+    data_set: DataSet, base_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Released:
+    folder = tmp_path_factory.mktemp("released")
+    return _release(config_maker(folder, data_set, base_folder)(), folder)
+
+
 @pytest.fixture
-def released(make_config: Callable[..., Finetuning], tmp_path: Path) -> Released:
-    return _release(make_config(), tmp_path)
+def released(original: Released, tmp_path: Path) -> Released:
+    """With a release directory of its own, free to be tampered with."""
+    shutil.copytree(original.release, tmp_path / "release")
+    return replace(original, release=tmp_path / "release")
 
 
 def _release(config: Finetuning, tmp_path: Path) -> Released:
@@ -190,11 +201,11 @@ def test_an_empty_folder_is_filled(released: Released, tmp_path: Path) -> None:
 
 
 def test_publishing_again_replaces_the_release(released: Released, tmp_path: Path) -> None:
-    first = (released.release / "manifest.json").read_bytes()
+    first = read_manifest(released.release)
     publish(released.config, released.release, name="tiny", version="0.0.1", max_model_len=512)
-    assert (released.release / "manifest.json").read_bytes() == first
+    assert read_manifest(released.release).files == first.files
     publish(released.config, released.release, name="tiny", version="0.0.2", max_model_len=512)
-    assert (released.release / "manifest.json").read_bytes() != first
+    assert read_manifest(released.release).version == "0.0.2"
 
 
 def test_a_delta_of_other_layers_or_shapes_is_refused(
@@ -210,7 +221,7 @@ def test_a_delta_of_other_layers_or_shapes_is_refused(
         merge(make_model("llama", 320), Delta(wrong, 2.0), 300)
 
 
-def test_full_fine_tuning_has_no_small_delta(released: Released, make_config: object) -> None:
+def test_full_fine_tuning_has_no_small_delta(released: Released) -> None:
     grown = grow(
         released.base, TrainedVqGan.load(released.config.vqgan).vqgan, "smollm2", released.release
     )

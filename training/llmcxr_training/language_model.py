@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from llmcxr_models.vocabulary import Vocabulary
+from llmcxr_training.data import DataError
 from llmcxr_training.extend_vocabulary import embedding_weight
 
 
@@ -135,11 +136,12 @@ class ImageTextModel(nn.Module):
         """The inverse of `trained_state`.
 
         Raises:
-            KeyError: the names do not fit.
+            DataError: names or shapes do not fit.
         """
         trained = {n: p for n, p in self.named_parameters() if p.requires_grad}
-        if trained.keys() != state.keys():
-            raise KeyError("the saved state is of another model or other adapters")
+        # Compared and not left to copy_, which would broadcast adapters of rank 1.
+        if {n: p.shape for n, p in trained.items()} != {n: t.shape for n, t in state.items()}:
+            raise DataError("the saved state is of another model or of other adapters")
         with torch.no_grad():
             for name, parameter in trained.items():
                 parameter.copy_(state[name])

@@ -1,0 +1,203 @@
+"""Fine-tuning: exact to resume, the same whatever the micro batch, and learning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import BaseModel
+from tests.training.conftest import write_vqgan
+from torch import Tensor
+
+from llmcxr_models.prompt import Task
+from llmcxr_training.data import DataError
+from llmcxr_training.finetune import Finetuning, FinetuningRun, collate
+from llmcxr_training.instructions import Example, Mixing
+from llmcxr_training.language_model import ImageTextModel
+from llmcxr_training.run_state import load_state
+from llmcxr_training.stage import finetune
+
+MakeConfig = Callable[..., Finetuning]
+CONSTANT = {"warmup_steps": 0, "final_learning_rate_share": 1.0}
+"""With a schedule, a shorter run is not the beginning of a longer one."""
+
+
+def weights(run: FinetuningRun) -> dict[str, Tensor]:
+    return {n: t.clone() for n, t in run.model.trained_state().items()}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(make_config: MakeConfig, tmp_path: Path) -> None:
+    whole = finetune(make_config(steps=6, output=tmp_path / "whole", **CONSTANT))
+    for steps in (1, 4, 6):
+        parts = finetune(make_config(steps=steps, output=tmp_path / "parts", **CONSTANT))
+    assert parts.step == whole.step == 6
+    assert same(weights(whole), weights(parts))
+    one, other = (load_state(tmp_path / n) for n in ("whole", "parts"))
+    assert one is not None
+    assert other is not None
+    for key, moments in one["optimizer"]["state"].items():
+        assert same(moments, other["optimizer"]["state"][key])
+
+
+def test_a_run_that_was_killed_between_saves_goes_on_from_the_last(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = make_config(steps=6, output=tmp_path / "killed")
+    whole = finetune(make_config(steps=6, output=tmp_path / "whole"))
+    killed = _prepared(config)
+    for step in range(5):
+        killed.train_step()
+        killed.step += 1
+        if step == 2:
+            killed.save()
+    assert same(weights(whole), weights(finetune(config)))
+
+
+def test_a_finished_run_is_left_as_it_is(make_config: MakeConfig) -> None:
+    done = finetune(make_config(steps=2))
+    again = finetune(make_config(steps=2))
+    assert again.step == 2
+    assert same(weights(done), weights(again))
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_the_micro_batch_changes_only_rounding(
+    make_config: MakeConfig, tmp_path: Path, size: int
+) -> None:
+    whole, split = (
+        _prepared(make_config(batch_size=6, micro_batch_size=n, output=tmp_path / str(n)))
+        for n in (6, size)
+    )
+    split.model.load_trained_state(whole.model.trained_state())
+    for _ in range(3):
+        one, other = whole.train_step(), split.train_step()
+        assert other == pytest.approx(one, rel=1e-4)
+        whole.step += 1
+        split.step += 1
+    for name, tensor in weights(whole).items():
+        torch.testing.assert_close(weights(split)[name], tensor, rtol=1e-2, atol=1e-4)
+    assert split.validate() == pytest.approx(whole.validate(), rel=1e-4)
+
+
+def test_both_losses_fall(make_config: MakeConfig) -> None:
+    run = _prepared(make_config(steps=20, learning_rate=1e-2, image_learning_rate=1e-2))
+    before = run.validate()
+    first = run.train_step()
+    for _ in range(19):
+        run.step += 1
+        last = run.train_step()
+    after = run.validate()
+    assert last["text_loss"] < first["text_loss"]
+    assert last["image_loss"] < first["image_loss"]
+    assert after["val_text_loss"] < 0.95 * before["val_text_loss"]
+
+
+def test_validation_patients_are_never_trained_on(make_config: MakeConfig) -> None:
+    run = _prepared(make_config())
+    seen = {
+        part: {tuple(sampler.draw(0, n).token_ids) for n in range(200)}
+        for part, sampler in (("train", run.training), ("val", run.validation))
+    }
+    assert (len(run.training), len(run.validation)) == (10, 3)
+    assert not seen["train"] & seen["val"]
+
+
+def test_validation_changes_nothing(make_config: MakeConfig, tmp_path: Path) -> None:
+    often = finetune(make_config(output=tmp_path / "often", validate_every_steps=1))
+    never = finetune(make_config(output=tmp_path / "never"))
+    assert same(weights(often), weights(never))
+
+
+def test_a_second_stage_starts_from_the_first(make_config: MakeConfig, tmp_path: Path) -> None:
+    first = finetune(make_config(output=tmp_path / "one"))
+    second = make_config(output=tmp_path / "two", initial=tmp_path / "one", steps=0)
+    run = finetune(second)
+    assert run.step == 0
+    assert same(weights(first), weights(run))
+    with pytest.raises(FileNotFoundError):
+        finetune(make_config(output=tmp_path / "three", initial=tmp_path / "none"))
+
+
+def test_without_adapters_every_weight_moves_and_resumes(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    settings = {"lora": None, **CONSTANT}
+    whole = finetune(make_config(steps=3, output=tmp_path / "whole", **settings))
+    for steps in (2, 3):
+        parts = finetune(make_config(steps=steps, output=tmp_path / "parts", **settings))
+    assert same(weights(whole), weights(parts))
+    fresh = _prepared(make_config(output=tmp_path / "fresh", **settings))
+    assert all(not torch.equal(t, weights(fresh)[n]) for n, t in weights(whole).items())
+
+
+def test_a_changed_learning_rate_is_obeyed_when_resumed(make_config: MakeConfig) -> None:
+    finetune(make_config(steps=2))
+    run = finetune(make_config(steps=3, learning_rate=0.0, image_learning_rate=0.0))
+    state = load_state(run.config.output)
+    assert state is not None
+    assert [group["lr"] for group in state["optimizer"]["param_groups"]] == [0.0, 0.0]
+
+
+def test_adapters_of_another_rank_are_refused(make_config: MakeConfig) -> None:
+    run = finetune(make_config(steps=1))
+    assert run.config.lora is not None
+    changed = run.config.lora.model_copy(update={"rank": 2})
+    with pytest.raises(DataError, match="another"):
+        finetune(make_config(steps=2, lora=changed))
+
+
+def test_another_vqgan_is_noticed(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(steps=1)
+    finetune(config)
+    other = write_vqgan(tmp_path / "other", seed=8)
+    with pytest.raises(DataError, match="another VQ-GAN"):
+        finetune(make_config(steps=2, vqgan=other))
+    with pytest.raises(DataError, match="another VQ-GAN"):
+        finetune(make_config(output=tmp_path / "two", initial=config.output, vqgan=other))
+    assert load_state(config.output)["step"] == 1  # type: ignore[index]
+
+
+def test_codes_are_kept_and_made_again_for_other_weights(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = make_config(steps=1)
+    finetune(config)
+    (codes,) = config.vqgan.glob("codes-*.npz")
+    made = codes.stat().st_mtime_ns
+    finetune(make_config(steps=2))
+    assert [codes] == list(config.vqgan.glob("codes-*.npz"))
+    assert codes.stat().st_mtime_ns == made
+    other = write_vqgan(tmp_path / "other", seed=8)
+    (other / "vqgan.safetensors").replace(config.vqgan / "vqgan.safetensors")
+    finetune(make_config(steps=1, output=tmp_path / "again"))
+    assert len(list(config.vqgan.glob("codes-*.npz"))) == 2
+
+
+def test_batches_are_padded_with_weight_zero() -> None:
+    examples = [Example(Task.REPORT, [5, 6, 7], [0.0, 0.5, 1.0]), Example(Task.IMAGE, [8], [1.0])]
+    token_ids, loss_weights = collate(examples)
+    assert token_ids.tolist() == [[5, 6, 7], [8, 0, 0]]
+    assert loss_weights.tolist() == [[0.0, 0.5, 1.0], [1.0, 0.0, 0.0]]
+
+
+def test_a_batch_without_images_has_no_image_loss(make_config: MakeConfig) -> None:
+    mixing = Mixing(image_to_text=0, report_to_image=0, instructions=1)
+    metrics = _prepared(make_config(mixing=mixing)).train_step()
+    assert metrics["image_loss"] == 0.0
+    assert metrics["text_loss"] > 0.0
+
+
+def _prepared(config: Finetuning) -> FinetuningRun:
+    """A run before its first step: prepared by a stage of no steps, whose state is removed."""
+    run = finetune(config.model_copy(update={"steps": 0}))
+    (config.output / "state.pt").unlink()
+    assert isinstance(run.config, BaseModel)
+    assert isinstance(run.model, ImageTextModel)
+    run.config = config
+    return run
