@@ -31,7 +31,7 @@ ENV PATH=/app/.venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     LLMCXR_HOST=0.0.0.0 \
     LLMCXR_CHECKPOINT=/app/checkpoints/demo
-USER llmcxr
+USER 10001
 EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/health/live', timeout=4)"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
+from types import FrameType
 
 import uvicorn
 
@@ -45,6 +47,21 @@ def run_service(settings: Settings, *, end_with_parent: bool = False) -> None:
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
     )
     server = uvicorn.Server(config)
+    _end_orderly(server)
     server.run()
     if not server.started:
         sys.exit(1)
+
+
+def _end_orderly(server: uvicorn.Server) -> None:
+    """Let SIGTERM and Ctrl-C end the service with status 0.
+
+    uvicorn takes both while it serves, and raises them again when it has shut down, which
+    would make an orderly end look like a death by signal.
+    """
+
+    def note(_number: int, _frame: FrameType | None) -> None:
+        server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, note)

@@ -61,7 +61,7 @@ def test_vllm_is_on_the_inner_network_only() -> None:
 
 def test_image_does_not_run_as_root_and_copies_what_exists() -> None:
     lines = (ROOT / "Dockerfile").read_text().splitlines()
-    assert [line for line in lines if line.startswith("USER")] == ["USER llmcxr"]
+    assert [line for line in lines if line.startswith("USER")] == ["USER 10001"]
     sources = [
         source
         for line in lines

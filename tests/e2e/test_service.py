@@ -12,7 +12,7 @@ import signal
 import time
 
 import pytest
-from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 from tests.e2e.conftest import ROOT, RunningService, alive, descendants, start_service, wait_gone
 
 pytestmark = pytest.mark.vllm
@@ -21,7 +21,11 @@ REPORT = "Findings: The heart is normal in size. The lungs are clear. Impression
 
 
 def draw(service: RunningService, **options: object) -> dict:
-    response = service.client.post("/generate-image", json={"report": REPORT, **options})
+    response = service.client.post(
+        "/generate-image",
+        json={"report": REPORT, **options},
+        headers={"Accept": "application/json"},
+    )
     assert response.status_code == 200, response.text
     return response.json()
 
@@ -57,7 +61,7 @@ def test_image_for_a_report_is_exactly_one_image(service: RunningService) -> Non
     (image,) = answer["images"]
     assert len(image["codes"]) == 256
     assert all(0 <= code < 1024 for code in image["codes"])
-    picture = Image.open(io.BytesIO(base64.b64decode(image["png_base64"])))
+    picture = PngImageFile(io.BytesIO(base64.b64decode(image["png_base64"])))
     assert picture.size == (256, 256)
     assert picture.text["AI-generated"] == "yes"
 
