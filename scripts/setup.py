@@ -214,10 +214,11 @@ def checkpoint_is_current(layout: Layout) -> bool:
     """
     stamp = _checkpoint_stamp(layout)
     manifest = layout.checkpoint / "manifest.json"
-    if not (stamp.is_file() and manifest.is_file()):
+    try:
+        files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
         return False
-    files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
-    if not all((layout.checkpoint / name).is_file() for name in files):
+    if not stamp.is_file() or not all((layout.checkpoint / name).is_file() for name in files):
         return False
     return stamp.read_text(encoding="utf-8") == digest_of_tree(layout.delta)
 
