@@ -37,7 +37,7 @@ class Settings(BaseSettings):
         request_timeout_seconds: deadline of one call to the language model.
         vllm_dtype: weights' type in a vLLM that is started here.
         vllm_eager: start it without compilation: sooner ready, slower afterwards.
-        vllm_kv_cache_gib: its key-value cache on a CPU, GiB; absent leaves vLLM's choice.
+        vllm_kv_cache_gib: its key-value cache, GiB; absent on a CPU: room for all sequences.
         vllm_max_num_seqs: sequences that it works on at once.
         vllm_start_timeout_seconds: a start that takes longer has failed.
         log_level: of the service's own log.
