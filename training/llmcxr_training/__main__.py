@@ -30,6 +30,14 @@ def vqgan(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006 
 
 
 @app.command()
+def judge(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006
+    """Train the classifier that judges images, or continue its run."""
+    from llmcxr_training.train_judge import JudgeTraining, train_judge
+
+    typer.echo(train_judge(read_config(config, JudgeTraining, overrides)))
+
+
+@app.command()
 def finetune(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006
     """Encode the images if needed, and fine-tune one stage, or continue its run."""
     from llmcxr_training.finetune import Finetuning
@@ -71,6 +79,43 @@ def assemble(
     typer.echo(f"{checkpoint.manifest.served_name} in {output}")
 
 
+@app.command("import")
+def import_(
+    vqgan: Annotated[Path, typer.Option(help="VQ-GAN of taming-transformers: the .ckpt.")],
+    vqgan_config: Annotated[Path, typer.Option(help="Its project YAML.")],
+    llm: Annotated[Path, typer.Option(help="Hugging Face directory of the language model.")],
+    output: Annotated[Path, typer.Option(help="Checkpoint directory to make.")],
+    name: str = "llm-cxr",
+    version: str = "1.0.0",
+    image_offset: Annotated[int, typer.Option(help="Token id of code 0.")] = 50281,
+    pipeline: Annotated[str, typer.Option(help="mimic or display.")] = "mimic",
+    geometry: Annotated[str, typer.Option(help="centre-crop or squash.")] = "centre-crop",
+    view: Annotated[list[str], typer.Option(help="frontal, lateral; may be repeated.")] = [  # noqa: B006
+        "frontal"
+    ],
+) -> None:
+    """Make a checkpoint directory of the official LLM-CXR weights."""
+    from llmcxr_training.import_official import OfficialRelease, import_official
+
+    release = OfficialRelease.of(
+        vqgan, vqgan_config, llm, image_offset, pipeline, geometry, tuple(view)
+    )
+    checkpoint = import_official(release, output, name=name, version=version)
+    typer.echo(f"{checkpoint.manifest.served_name} in {output}")
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint directory.")],
+    output: Annotated[Path, typer.Argument(help="Directory to write.")],
+) -> None:
+    """Write a checkpoint as the files that the official LLM-CXR code reads."""
+    from llmcxr_training.export_official import export_official
+
+    release = export_official(checkpoint, output)
+    typer.echo(f"{release.vqgan}, {release.project}, {release.llm}")
+
+
 def main() -> None:
     """Entry point; an expected failure is one sentence and status 1."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -87,11 +132,12 @@ def main() -> None:
 def _expected_errors() -> tuple[type[Exception], ...]:
     """Asked for only after a failure: these modules take seconds to import."""
     from llmcxr_training.base_model import BaseModelError
+    from llmcxr_training.conversion import ConversionError
     from llmcxr_training.extend_vocabulary import VocabularyError
     from llmcxr_training.merge import DeltaError
 
     ours = (CxrError, ConfigError, DataError, BaseModelError, VocabularyError, DeltaError)
-    return (*ours, FileNotFoundError)
+    return (*ours, ConversionError, FileNotFoundError)
 
 
 if __name__ == "__main__":

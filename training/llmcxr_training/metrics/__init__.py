@@ -1,0 +1,1 @@
+"""Measures of reconstructions, classifiers, reports, generated images and language models."""

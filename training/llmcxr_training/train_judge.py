@@ -1,0 +1,351 @@
+"""`llmcxr-train judge`: train the classifier that judges images; resumable to the step.
+
+Class-balanced binary cross-entropy on `targets`, running means of the weights, and the step
+with the best macro AUROC on the val split's frontal images is kept. The test split is not read.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from llmcxr_models.preprocess import Geometry, Preprocessing
+from llmcxr_models.radiograph import Pipeline
+from llmcxr_training.data import DataError, describe, read_manifest
+from llmcxr_training.finding_mentions import NO_FINDING, SUPPORT_DEVICES
+from llmcxr_training.judge import JUDGE_JSON, JUDGE_WEIGHTS, Judge, JudgeConfig
+from llmcxr_training.judge_pictures import JudgeAugmentation, augmented
+from llmcxr_training.metrics.classification import (
+    MACRO,
+    auroc,
+    best_f1_threshold,
+    macro_auroc,
+    measured_findings,
+)
+from llmcxr_training.pixel_cache import PixelCache
+from llmcxr_training.precision import Precision, autocast, resolve_device, resolve_precision
+from llmcxr_training.run_state import (
+    git_state,
+    load_state,
+    save_state,
+    seed_everything,
+    write_json,
+)
+from llmcxr_training.targets import raw_texts, target_table
+
+_log = logging.getLogger(__name__)
+
+
+class JudgeArchitecture(BaseModel):
+    """The `[architecture]` table; see `JudgeConfig`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    input_size: int = 192
+    widths: tuple[int, ...] = (32, 64, 128, 192)
+    blocks: int = 2
+    norm_groups: int = 8
+    dropout: float = 0.2
+
+
+class JudgeTraining(BaseModel):
+    """Everything that a judge's run depends on.
+
+    Attributes:
+        manifest: JSONL manifest of the data set.
+        output: run folder; the state in it is resumed.
+        findings: what is learnt; fixed in advance, never chosen by the test split.
+        steps: optimiser steps in all.
+        largest_positive_weight: limit of the weight of a finding's positives, which else is
+            the number of its negatives for each positive.
+        average_decay: of the running means of the weights; those are what is validated and kept.
+        least_val_positives: findings with fewer in the val split do not choose the best step.
+        save_every_seconds: a killed run loses at most this much.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    manifest: Path
+    output: Path
+    collections: tuple[str, ...] = ("indiana",)
+    pipeline: Pipeline = Pipeline.DISPLAY
+    geometry: Geometry = Geometry.SQUASH
+    image_size: int = 256
+    findings: tuple[str, ...] = (
+        NO_FINDING,
+        "Cardiomegaly",
+        "Lung Lesion",
+        "Lung Opacity",
+        "Atelectasis",
+        "Pleural Effusion",
+        "Edema",
+        SUPPORT_DEVICES,
+    )
+    architecture: JudgeArchitecture = JudgeArchitecture()
+    augmentation: JudgeAugmentation = JudgeAugmentation()
+    steps: int = 4500
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    warmup_steps: int = 100
+    largest_positive_weight: float = 8.0
+    average_decay: float = 0.998
+    least_val_positives: int = 10
+    validate_every_steps: int = 250
+    seed: int = 0
+    device: str = "auto"
+    precision: Precision = "auto"
+    threads: int | None = None
+    save_every_seconds: float = 120.0
+
+
+def train_judge(config: JudgeTraining) -> Path:
+    """Train to `config.steps`, resuming what `config.output` holds; returns the weights' path."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    seed_everything(config.seed)
+    config.output.mkdir(parents=True, exist_ok=True)
+    write_json(config.output / "config.json", config.model_dump(mode="json"))
+    write_json(config.output / "git.json", git_state())
+    studies = read_manifest(
+        config.manifest, collections=config.collections, splits=("train", "val")
+    )
+    _log.info("data: %s", describe(studies))
+    preprocessing = Preprocessing(config.pipeline, config.geometry, config.image_size, 1)
+    cache = PixelCache.open(studies, preprocessing, config.output.parent / "pixels")
+    run = JudgeRun(config, cache, raw_texts(config.manifest))
+    run.resume()
+    run.train()
+    return run.export()
+
+
+class JudgeRun:
+    """One run: the judge, its running mean, the optimiser, and the step they are at."""
+
+    def __init__(self, config: JudgeTraining, cache: PixelCache, texts: dict[str, str]) -> None:
+        self.config = config
+        self.cache = cache
+        self.targets = target_table(cache.studies, texts, config.findings)
+        known = np.isfinite(self.targets).any(axis=1)
+        rows = [i for i in range(len(cache)) if known[i]]
+        self.train_rows = [i for i in rows if cache.studies[i].split == "train"]
+        self.val_rows = [
+            i for i in rows if cache.studies[i].split == "val" and cache.studies[i].is_frontal
+        ]
+        if not self.train_rows or not self.val_rows:
+            raise DataError("a judge needs radiographs with reports of both train and val")
+        self.positive_weights = self._positive_weights()
+        self.device = resolve_device(config.device)
+        self.dtype = resolve_precision(config.precision, self.device)
+        architecture = JudgeConfig(config.findings, **config.architecture.model_dump())
+        self.judge = Judge(architecture).to(self.device)
+        self.average = copy.deepcopy(self.judge).eval().requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(
+            self.judge.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        self.step = 0
+        self.seconds = 0.0
+        self.best: dict[str, Any] = {
+            "step": 0,
+            "macro": -math.inf,
+            "weights": self._average_weights(),
+        }
+
+    def resume(self) -> None:
+        """Continue from the run folder's state, where there is one."""
+        state = load_state(self.config.output)
+        if state is None:
+            return
+        self.judge.load_state_dict(state["judge"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.best, self.step, self.seconds = state["best"], state["step"], state["seconds"]
+        _log.info("resumed at step %d", self.step)
+
+    def save(self) -> None:
+        """Write the state to resume from."""
+        state = {
+            "judge": self.judge.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "best": self.best,
+            "step": self.step,
+            "seconds": self.seconds,
+        }
+        save_state(self.config.output, state)
+
+    def train(self) -> None:
+        """Step until `config.steps`."""
+        config = self.config
+        writer = SummaryWriter(str(config.output / "tensorboard"))
+        saved_at = time.monotonic()
+        with tqdm(total=config.steps, initial=self.step, desc="judge", unit="step") as progress:
+            while self.step < config.steps:
+                started = time.monotonic()
+                loss = self.train_step()
+                self.step += 1
+                self.seconds += time.monotonic() - started
+                progress.update()
+                if self.step % 20 == 0:
+                    writer.add_scalar("loss", loss, self.step)
+                    progress.set_postfix(loss=f"{loss:.3f}")
+                if self.step % config.validate_every_steps == 0 or self.step == config.steps:
+                    for name, value in self.validate().items():
+                        writer.add_scalar(f"val_auroc/{name}", value, self.step)
+                if time.monotonic() - saved_at > config.save_every_seconds:
+                    self.save()
+                    saved_at = time.monotonic()
+        self.save()
+        writer.close()
+
+    def train_step(self) -> float:
+        """One optimiser step; it depends on the seed and the step only, dropout included."""
+        config = self.config
+        torch.manual_seed(config.seed * 1_000_003 + self.step)
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
+        rows = self._rows_of_step()
+        pixels = self._small(self.cache.batch(rows, 1))
+        pixels = augmented(pixels, config.augmentation, generator).to(self.device)
+        targets = torch.from_numpy(self.targets[rows]).to(self.device)
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.learning_rate * self._learning_rate_share()
+        with autocast(self.device, self.dtype):
+            logits = self.judge(pixels)
+        loss = balanced_loss(logits, targets, self.positive_weights.to(self.device))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.judge.parameters(), 1.0)
+        self.optimizer.step()
+        self._update_average()
+        return loss.item()
+
+    def validate(self) -> dict[str, float]:
+        """AUROC of the running mean on the val split's frontal images, by finding and macro."""
+        targets, scores = self.targets[self.val_rows], self._val_scores()
+        columns = self._choosing_columns()
+        result = {self.config.findings[c]: auroc(targets[:, c], scores[:, c]) for c in columns}
+        result[MACRO] = macro_auroc(targets, scores, columns)
+        _log.info("step %d: %s", self.step, {k: round(v, 3) for k, v in result.items()})
+        # A val split too small to choose by: the latest is taken.
+        if not columns or result[MACRO] > self.best["macro"]:
+            self.best = {
+                "step": self.step,
+                "macro": result[MACRO],
+                "weights": self._average_weights(),
+            }
+        return result
+
+    def export(self) -> Path:
+        """Write the best step's weights as safetensors and what they are as JSON."""
+        self.average.load_state_dict(self.best["weights"])
+        targets, scores = self.targets[self.val_rows], self._val_scores()
+        thresholds = [
+            best_f1_threshold(targets[:, c], scores[:, c]) for c in range(targets.shape[1])
+        ]
+        described = self.average.config.to_dict() | {"thresholds": thresholds}
+        path = self.config.output / JUDGE_WEIGHTS
+        save_file(self.best["weights"], path)
+        write_json(
+            self.config.output / JUDGE_JSON,
+            {
+                "judge": described,
+                "preprocessing": self.config.model_dump(
+                    mode="json", include={"pipeline", "geometry", "image_size"}
+                ),
+                "step": self.best["step"],
+                "steps": self.step,
+                "val_auroc": {
+                    self.config.findings[c]: auroc(targets[:, c], scores[:, c])
+                    for c in self._choosing_columns()
+                },
+                "val_auroc_macro": self.best["macro"]
+                if math.isfinite(self.best["macro"])
+                else None,
+                "images_seen": self.step * self.config.batch_size,
+                "wall_seconds": round(self.seconds),
+                "seed": self.config.seed,
+                "git": git_state(),
+            },
+        )
+        return path
+
+    def _rows_of_step(self) -> list[int]:
+        """Every epoch in its own order; the last, smaller batch of an epoch is left out."""
+        size = min(self.config.batch_size, len(self.train_rows))
+        epoch, position = divmod(self.step, len(self.train_rows) // size)
+        generator = torch.Generator().manual_seed(self.config.seed * 7_919 + epoch)
+        order = torch.randperm(len(self.train_rows), generator=generator)
+        chosen = order[position * size : (position + 1) * size]
+        return [self.train_rows[i] for i in chosen.tolist()]
+
+    def _small(self, pixels: Tensor) -> Tensor:
+        """Scaled before augmentation: the judge would do it after, at a higher price."""
+        size = self.config.architecture.input_size
+        return F.interpolate(
+            pixels, (size, size), mode="bilinear", antialias=True, align_corners=False
+        )
+
+    def _val_scores(self) -> NDArray[np.float32]:
+        parts = [
+            self.average.scores(self.cache.batch(self.val_rows[i : i + 32], 1)).numpy()
+            for i in range(0, len(self.val_rows), 32)
+        ]
+        return np.concatenate(parts)
+
+    def _choosing_columns(self) -> list[int]:
+        targets, config = self.targets[self.val_rows], self.config
+        return measured_findings(targets, config.findings, config.least_val_positives)
+
+    def _positive_weights(self) -> Tensor:
+        targets = self.targets[self.train_rows]
+        present, absent = (targets == 1).sum(axis=0), (targets == 0).sum(axis=0)
+        weights = absent / np.maximum(present, 1)
+        return torch.from_numpy(weights).float().clamp(0.1, self.config.largest_positive_weight)
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        # The first steps' weights are not worth remembering.
+        decay = min(self.config.average_decay, (1 + self.step) / (10 + self.step))
+        for mean, value in zip(self.average.parameters(), self.judge.parameters(), strict=True):
+            mean.lerp_(value, 1 - decay)
+
+    def _average_weights(self) -> dict[str, Tensor]:
+        return {
+            k: v.detach().cpu().clone().contiguous() for k, v in self.average.state_dict().items()
+        }
+
+    def _learning_rate_share(self) -> float:
+        """Linear warm-up, then a cosine to zero."""
+        config = self.config
+        if self.step < config.warmup_steps:
+            return (self.step + 1) / config.warmup_steps
+        done = (self.step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def balanced_loss(logits: Tensor, targets: Tensor, positive_weights: Tensor) -> Tensor:
+    """Binary cross-entropy (B, F), positives weighted by finding, unknown targets (NaN) left out.
+
+    Each finding counts the same, however rare.
+    """
+    known = torch.isfinite(targets)
+    losses = F.binary_cross_entropy_with_logits(
+        logits, targets.nan_to_num(0.0), pos_weight=positive_weights, reduction="none"
+    )
+    # Positives are one in 1 + weight, so each finding's weights average 2 weight / (1 + weight).
+    losses = losses * known * (1.0 + positive_weights) / (2.0 * positive_weights)
+    return losses.sum() / known.sum().clamp(min=1)
