@@ -179,6 +179,14 @@ def test_codes_are_kept_and_made_again_for_other_weights(
     assert len(list(config.vqgan.glob("codes-*.npz"))) == 2
 
 
+def test_bfloat16_gives_nearly_the_same_losses(make_config: MakeConfig, tmp_path: Path) -> None:
+    exact, short = (
+        _prepared(make_config(precision=p, output=tmp_path / p)) for p in ("float32", "bfloat16")
+    )
+    assert short.train_step() == pytest.approx(exact.train_step(), rel=0.02)
+    assert all(t.isfinite().all() for t in weights(short).values())
+
+
 def test_batches_are_padded_with_weight_zero() -> None:
     examples = [Example(Task.REPORT, [5, 6, 7], [0.0, 0.5, 1.0]), Example(Task.IMAGE, [8], [1.0])]
     token_ids, loss_weights = collate(examples)

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llmcxr_models.checkpoint import Checkpoint, hash_files, read_manifest
 from llmcxr_models.errors import DigestMismatch, InvalidCheckpoint
-from llmcxr_training.base_model import BaseModelError
+from llmcxr_training.base_model import BaseModelError, load_base
 from llmcxr_training.finetune import Finetuning
 from llmcxr_training.language_model import ImageTextModel
 from llmcxr_training.merge import Delta, DeltaError, merge
@@ -108,6 +108,23 @@ def test_checkpoint_is_what_the_service_opens(released: Released, tmp_path: Path
     prompt = builder.report([0] * checkpoint.manifest.vocabulary.image_length)
     assert tokenizer.decode(prompt.token_ids).startswith("<|im_start|>user\n<|image_0000|>")
     assert checkpoint.manifest.max_model_len == 512
+
+
+def test_other_users_may_read_everything(released: Released, tmp_path: Path) -> None:
+    checkpoint = assemble(released.release, released.base, tmp_path / "checkpoint")
+    for folder in (released.release, checkpoint.path):
+        assert all(p.stat().st_mode & 0o044 == 0o044 for p in folder.rglob("*"))
+    assert checkpoint.path.stat().st_mode & 0o055 == 0o055
+
+
+def test_merging_does_not_depend_on_threads(released: Released) -> None:
+    model, _ = load_base(released.base, released.release)
+    delta = Delta.load(released.release / "delta.safetensors")
+    one = merge(model, delta, 320)
+    torch.set_num_threads(2)
+    two = merge(model, delta, 320)
+    torch.set_num_threads(1)
+    assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 def test_assembling_twice_gives_the_same_bytes(released: Released, tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from llmcxr_training.language_model import ImageTextModel
+from llmcxr_training.run_state import save_weights
 
 
 class DeltaError(Exception):
@@ -57,7 +57,7 @@ class Delta:
 
     def save(self, path: Path) -> None:
         """Write as safetensors."""
-        save_file(dict(self.tensors), path, metadata={"scaling": repr(self.scaling)})
+        save_weights(path, dict(self.tensors), {"scaling": repr(self.scaling)})
 
     @classmethod
     def load(cls, path: Path) -> Delta:

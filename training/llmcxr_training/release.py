@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from llmcxr_models.checkpoint import (
     LLM_FOLDER,
@@ -39,7 +39,7 @@ from llmcxr_training.base_model import load_base
 from llmcxr_training.finetune import Finetuning
 from llmcxr_training.language_model import ImageTextModel
 from llmcxr_training.merge import Delta, merge
-from llmcxr_training.run_state import git_state, load_state, write_json
+from llmcxr_training.run_state import git_state, load_state, save_weights, write_json
 from llmcxr_training.stage import TOKENIZER_FOLDER, GrownModel, TrainedVqGan, check_vqgan, grow
 
 _log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def publish(
     model.load_trained_state(state["model"])
     release.mkdir(parents=True, exist_ok=True)
     Delta.of(model).save(release / DELTA)
-    save_file(load_file(config.vqgan / VQGAN_WEIGHTS), release / VQGAN_WEIGHTS)
+    save_weights(release / VQGAN_WEIGHTS, load_file(config.vqgan / VQGAN_WEIGHTS))
     _write_llm_files(config, grown, release / LLM_FOLDER, max_model_len)
     with TemporaryDirectory(dir=release.parent) as scratch:
         built = Path(scratch) / "checkpoint"
@@ -125,7 +125,7 @@ def _build(release: Path, base: Path, image_offset: int, output: Path) -> None:
     with TemporaryDirectory(dir=output.parent) as scratch:
         model, _ = load_base(base, Path(scratch))
         weights = merge(model, Delta.load(release / DELTA), image_offset)
-    save_file(weights, output / LLM_FOLDER / LLM_WEIGHTS, metadata={"format": "pt"})
+    save_weights(output / LLM_FOLDER / LLM_WEIGHTS, weights, {"format": "pt"})
 
 
 def _write_llm_files(

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 
 STATE_FILE = "state.pt"
 
@@ -40,6 +41,17 @@ def load_state(folder: Path) -> dict[str, Any] | None:
         return None
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state
+
+
+def save_weights(
+    path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Write safetensors that other users may read.
+
+    The library makes files of mode 0600; a service often runs as another user than who trained.
+    """
+    save_file(tensors, path, metadata=metadata)
+    path.chmod(0o644)
 
 
 def write_json(path: Path, value: object) -> None:

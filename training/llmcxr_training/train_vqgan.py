@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
@@ -34,6 +33,7 @@ from llmcxr_training.run_state import (
     git_state,
     load_state,
     save_state,
+    save_weights,
     seed_everything,
     write_json,
 )
@@ -269,7 +269,7 @@ class VqGanRun:
         """Write the weights as safetensors and what they are as JSON."""
         path = self.config.output / "vqgan.safetensors"
         weights = {k: v.detach().cpu().contiguous() for k, v in self.vqgan.state_dict().items()}
-        save_file(weights, path)
+        save_weights(path, weights)
         write_json(
             self.config.output / "vqgan.json",
             {
