@@ -144,6 +144,16 @@ def test_a_changed_learning_rate_is_obeyed_when_resumed(make_config: MakeConfig)
     assert [group["lr"] for group in state["optimizer"]["param_groups"]] == [0.0, 0.0]
 
 
+def test_a_run_that_diverges_stops_and_keeps_its_state(make_config: MakeConfig) -> None:
+    finetune(make_config(steps=1))
+    with pytest.raises(FloatingPointError, match="step"):
+        finetune(make_config(steps=9, learning_rate=1e30, warmup_steps=0))
+    state = load_state(make_config().output)
+    assert state is not None
+    assert state["step"] == 1
+    assert all(t.isfinite().all() for t in state["model"].values())
+
+
 def test_adapters_of_another_rank_are_refused(make_config: MakeConfig) -> None:
     run = finetune(make_config(steps=1))
     assert run.config.lora is not None

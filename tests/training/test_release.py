@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tests.training.conftest import DataSet, config_maker
+from tests.training.conftest import DataSet, config_maker, write_vqgan
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llmcxr_models.checkpoint import Checkpoint, hash_files, read_manifest
 from llmcxr_models.errors import DigestMismatch, InvalidCheckpoint
 from llmcxr_training.base_model import BaseModelError, load_base
+from llmcxr_training.data import DataError
 from llmcxr_training.finetune import Finetuning
 from llmcxr_training.language_model import ImageTextModel
 from llmcxr_training.merge import Delta, DeltaError, merge
@@ -223,6 +224,18 @@ def test_publishing_again_replaces_the_release(released: Released, tmp_path: Pat
     assert read_manifest(released.release).files == first.files
     publish(released.config, released.release, name="tiny", version="0.0.2", max_model_len=512)
     assert read_manifest(released.release).version == "0.0.2"
+
+
+def test_a_vqgan_that_was_trained_on_is_not_published(
+    make_config: Callable[..., Finetuning], tmp_path: Path
+) -> None:
+    released = _release(make_config(), tmp_path)
+    other = write_vqgan(tmp_path / "other", seed=8)
+    (other / "vqgan.safetensors").replace(released.config.vqgan / "vqgan.safetensors")
+    before = _state(released.release)
+    with pytest.raises(DataError, match="another VQ-GAN"):
+        publish(released.config, released.release, name="x", version="2", max_model_len=512)
+    assert _state(released.release) == before
 
 
 def test_a_delta_of_other_layers_or_shapes_is_refused(

@@ -171,7 +171,11 @@ class FinetuningRun:
         writer.close()
 
     def train_step(self) -> dict[str, float]:
-        """One optimiser step; its examples depend on the seed and the step only."""
+        """One optimiser step; its examples depend on the seed and the step only.
+
+        Raises:
+            FloatingPointError: the gradient is not finite; weights and state are as before.
+        """
         config = self.config
         self.model.train()
         share = self._learning_rate_share()
@@ -193,7 +197,10 @@ class FinetuningRun:
             sums[0] += image.item()
             sums[1] += text.item()
         trained = [p for p in self.model.parameters() if p.requires_grad]
-        torch.nn.utils.clip_grad_norm_(trained, config.gradient_clip)
+        norm = torch.nn.utils.clip_grad_norm_(trained, config.gradient_clip)
+        # One such step would spoil every weight, and the next save the state.
+        if not norm.isfinite():
+            raise FloatingPointError(f"the gradient of step {self.step} is not finite")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return {"image_loss": sums[0], "text_loss": sums[1]}

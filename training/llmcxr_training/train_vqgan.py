@@ -172,6 +172,8 @@ class VqGanRun:
         self.codebook.load_state_dict(state["codebook"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
+        for group in self.discriminator_optimizer.param_groups:
+            group["lr"] = self.config.discriminator_learning_rate  # a changed one is obeyed
         self.step, self.seconds = state["step"], state["seconds"]
         _log.info("resumed at step %d", self.step)
 
@@ -213,7 +215,11 @@ class VqGanRun:
         writer.close()
 
     def train_step(self) -> dict[str, float]:
-        """One optimiser step; the batch depends on the seed and the step only."""
+        """One optimiser step; the batch depends on the seed and the step only.
+
+        Raises:
+            FloatingPointError: the gradient is not finite; weights and state are as before.
+        """
         config = self.config
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
         pixels = self._augmented_batch(generator).to(self.device)
@@ -233,7 +239,10 @@ class VqGanRun:
             loss = loss + self._generator_term(reconstructed, reconstruction, metrics)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.vqgan.parameters(), 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(self.vqgan.parameters(), 1.0)
+        # One such step would spoil every weight, and the next save the state.
+        if not norm.isfinite():
+            raise FloatingPointError(f"the gradient of step {self.step} is not finite")
         self.optimizer.step()
         revived = self.codebook.update(_on_cpu(quantized), generator)
         metrics["revived"] = float(revived)
