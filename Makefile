@@ -4,13 +4,14 @@
 #   make test     all tests, one of them against a real vLLM
 #   make serve    the service on http://127.0.0.1:8080 (LLMCXR_HOST, LLMCXR_PORT)
 #   make check    formatting, lint, types, architecture
+#   make bench    the gateway's overhead and what concurrency gains, on this machine
 #   make setup    only the set-up; DEVICE=cuda on a host with an NVIDIA GPU
 
 PYTHON ?= python3
 DEVICE ?=
 BIN := .venv/bin
 
-.PHONY: demo test serve check setup lock clean
+.PHONY: demo test serve check bench setup lock clean
 
 demo: setup
 	@$(BIN)/llmcxr demo
@@ -27,6 +28,9 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/mypy scripts
 	$(BIN)/lint-imports
+
+bench: setup
+	@$(BIN)/python scripts/bench_gateway.py
 
 setup:
 	@$(PYTHON) scripts/setup.py --device "$(DEVICE)"
