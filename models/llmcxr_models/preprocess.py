@@ -83,6 +83,7 @@ def resize(pixels: NDArray[np.float32], geometry: Geometry, image_size: int) -> 
         factor = image_size / min(height, width)
         size = (max(image_size, round(width * factor)), max(image_size, round(height * factor)))
         scaled = image.resize(size, Image.Resampling.LANCZOS)
-        left, top = (size[0] - image_size) // 2, (size[1] - image_size) // 2
+        # Half pixels to even, as torchvision's centre crop, with which LLM-CXR was trained.
+        left, top = (round((side - image_size) / 2) for side in size)
         scaled = scaled.crop((left, top, left + image_size, top + image_size))
     return np.clip(np.asarray(scaled, dtype=np.float32), 0.0, 1.0)

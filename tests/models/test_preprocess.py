@@ -62,6 +62,13 @@ def test_centre_crop_is_centred() -> None:
     np.testing.assert_allclose(cropped, 1 - cropped[:, ::-1], atol=1e-6)
 
 
+@pytest.mark.parametrize(("margin", "left"), [(1, 0), (2, 1), (3, 2), (5, 2), (7, 4)])
+def test_odd_margins_are_cut_as_torchvision_cuts_them(margin: int, left: int) -> None:
+    columns = np.arange(64 + margin, dtype=np.float32) / 128
+    cropped = resize(np.tile(columns, (64, 1)), Geometry.CENTRE_CROP, 64)
+    np.testing.assert_array_equal(cropped[0], columns[left : left + 64])
+
+
 def test_the_right_size_is_left_alone() -> None:
     pixels = radiograph(16, 16).pixels
     np.testing.assert_array_equal(resize(pixels, Geometry.CENTRE_CROP, 16), pixels)

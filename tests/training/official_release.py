@@ -33,7 +33,8 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 ENTRIES = 50281
 CODES = 1024
-SPECIAL = ("### End", "### Instruction:", "### Response:\n")
+SPECIAL = ("### End", "### Instruction:", "### Response:", "### Response:\n")
+"""The base model (databricks/dolly-v2-3b) brought the third; the fourth contains it."""
 SENTENCES = (
     "Below is an instruction that describes a task. Write a response that appropriately"
     " completes the request.\n\nInput:\n<image>\n\nThe heart is enlarged.\n\n",
@@ -282,7 +283,7 @@ def lightning_installed() -> Iterator[type]:
 
 def neox_tokenizer() -> Tokenizer:
     """A byte-level BPE like GPT-NeoX's, padded so that with dolly's tokens it has 50281 entries."""
-    spaces = [" " * count for count in range(25, 1, -1)]
+    spaces = [" " * count for count in range(24, 1, -1)]
     tokenizer = _trained(len(spaces) + len(SPECIAL))
     tokenizer.add_tokens([AddedToken(run, normalized=True) for run in spaces])
     tokenizer.add_special_tokens([AddedToken(n, special=True, normalized=False) for n in SPECIAL])

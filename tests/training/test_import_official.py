@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -123,14 +124,20 @@ def test_codes_pixels_and_logits_are_the_originals(published: Any) -> None:
     original, checkpoint = published
     checkpoint = Checkpoint.open(checkpoint.path)  # digests checked
     assert checkpoint.manifest.vqgan == VqGanConfig()
-    tokenizer = ImageTokenizer(checkpoint.load_vqgan())
+    vqgan = checkpoint.load_vqgan().eval()
     pixels = pictures(256)
     with torch.inference_mode():
         codes = original.vqgan.encode(pixels)
-        decoded = original.vqgan.decode(codes)
-    assert len(codes.unique()) > 20
-    assert torch.equal(tokenizer.encode(pixels), codes)
-    torch.testing.assert_close(tokenizer.decode(codes), decoded.clamp(-1, 1), rtol=1e-4, atol=1e-4)
+        assert len(codes.unique()) > 20
+        assert torch.equal(vqgan.encode(pixels).codes.flatten(1), codes)
+        # A quarter of the picture: every weight is used, and it takes a quarter of the time.
+        corner = codes.view(1, 16, 16)[:, :8, :8]
+        torch.testing.assert_close(
+            vqgan.decode_codes(corner),
+            original.vqgan.decode(corner.flatten(1)),
+            rtol=1e-4,
+            atol=1e-4,
+        )
     prompt = list(checkpoint.load_prompts().report(codes[0].tolist()).token_ids)
     assert [OFFSET + code for code in codes[0].tolist()] == [i for i in prompt if i >= OFFSET]
     ours = load_llm(checkpoint.llm_path)
@@ -278,6 +285,9 @@ def test_import_of_an_export_has_the_same_codes_and_logits(
     codes = [ImageTokenizer(c.load_vqgan()).encode(pixels) for c in (imported, again)]
     assert torch.equal(codes[0], codes[1])
     assert torch.equal(codes[0], small.vqgan.encode(pixels))
+    decoded = ImageTokenizer(again.load_vqgan()).decode(codes[0])
+    original = small.vqgan.decode(codes[0]).clamp(-1, 1)
+    torch.testing.assert_close(decoded, original, rtol=1e-4, atol=1e-4)
     prompt = list(again.load_prompts().report(codes[0][0].tolist()).token_ids)
     assert torch.equal(logits(load_llm(again.llm_path), prompt), logits(small.llm, prompt))
     assert again.manifest.vocabulary == imported.manifest.vocabulary
@@ -355,7 +365,7 @@ def rename_token(old: str, new: str) -> Callable[[dict[str, Any]], None]:
 
 
 def leave_gap(values: dict[str, Any]) -> None:
-    """One entry fewer, the ids of the others as before: the count is right again with one more."""
+    """One entry fewer, the others' ids as before; one more at the end, so the count is right."""
     del values["model"]["vocab"]["filler40000"]
     values["added_tokens"].append(values["added_tokens"][-1] | {"id": OFFSET, "content": "new"})
 
@@ -447,7 +457,7 @@ WRONG = {
         "tokenizer_config.json is no JSON",
     ),
     "response key without line end": (
-        change_definition(rename_token("### Response:\n", "### Response:")),
+        change_definition(rename_token("### Response:\n", "### Reply:\n")),
         r"no special token '### Response:\\n'",
     ),
     "one entry more": (
@@ -458,7 +468,10 @@ WRONG = {
         change_tokenizer(lambda t: t.add_special_tokens([AddedToken(image_token_name(7))])),
         "image tokens already",
     ),
-    "ids with a gap": (change_definition(leave_gap), "ids have gaps"),
+    "ids with a gap": (
+        change_definition(leave_gap),
+        "gives .* the id 50254, but it is read as 50253",
+    ),
     "no room": (change_llm(50281 + 1023), "51304 embedding rows: no room for 1024 image ids"),
     "too much room": (change_llm(51328), "51328 embedding rows, 23 more"),
     "no config": (removed("llm", "config.json"), "no config.json"),
@@ -509,6 +522,25 @@ def test_a_directory_that_is_there_is_left_alone(small: Original, tmp_path: Path
     with pytest.raises(ConversionError, match="is there already"):
         import_official(small.release, tmp_path / "ours", name="x", version="1")
     assert [f.name for f in (tmp_path / "ours").iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("limit", [50_000, 6_000_000])
+def test_a_full_disk_leaves_nothing(small: Original, tmp_path: Path, limit: int) -> None:
+    """A limit on file sizes stands for it: the first or a later file cannot be finished."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with pytest.raises(ConversionError, match="cannot be written"):
+            import_official(small.release, tmp_path / "ours", name="x", version="1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_place_that_cannot_be_written(small: Original, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConversionError, match="cannot be written"):
+        import_official(small.release, tmp_path / "file" / "ours", name="x", version="1")
 
 
 def test_weights_in_safetensors_are_read_too(broken: OfficialRelease, tmp_path: Path) -> None:

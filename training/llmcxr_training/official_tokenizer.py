@@ -28,15 +28,25 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer of a Hugging Face directory.
 
     Raises:
-        ConversionError: there is no `tokenizer.json`, or it is damaged.
+        ConversionError: there is no `tokenizer.json`, it is damaged, or its ids have gaps.
     """
     path = folder / TOKENIZER_FILE
     try:
-        return Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        definition = path.read_text(encoding="utf-8")
+        tokenizer = Tokenizer.from_str(definition)
     except (OSError, UnicodeDecodeError) as error:
         raise ConversionError(f"there is no readable {TOKENIZER_FILE} in {folder}") from error
     except Exception as error:  # tokenizers raises plain Exception
         raise ConversionError(f"{path} is no tokenizer") from error
+    # Where ids have gaps, the library numbers added tokens anew and does not say so.
+    for token in json.loads(definition).get("added_tokens") or []:
+        read_as = tokenizer.token_to_id(token["content"])
+        if read_as != token["id"]:
+            raise ConversionError(
+                f"{path} gives {token['content']!r} the id {token['id']}, but it is read as "
+                f"{read_as}"
+            )
+    return tokenizer
 
 
 def check_special_tokens(tokenizer: Tokenizer) -> int:
@@ -80,7 +90,8 @@ def without_image_tokens(definition: str, codebook_size: int) -> str:
     """`tokenizer.json` without its image tokens; everything else as it was."""
     values = json.loads(definition)
     names = {image_token_name(code) for code in range(codebook_size)}
-    values["added_tokens"] = [t for t in values["added_tokens"] if t["content"] not in names]
+    added = values.get("added_tokens") or []
+    values["added_tokens"] = [token for token in added if token["content"] not in names]
     return json.dumps(values, ensure_ascii=False, indent=2)
 
 
