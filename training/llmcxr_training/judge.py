@@ -64,7 +64,10 @@ class JudgeConfig:
             InvalidCheckpoint: a key is missing, unknown, or of another type.
         """
         try:
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+            plain: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+            }
+            return cls(**plain)
         except TypeError as error:
             raise InvalidCheckpoint("the judge's description has other keys.") from error
 

@@ -140,8 +140,7 @@ class JudgeRun:
         self.config = config
         self.cache = cache
         self.targets = target_table(cache.studies, texts, config.findings)
-        known = np.isfinite(self.targets).any(axis=1)
-        rows = [i for i in range(len(cache)) if known[i]]
+        rows = np.flatnonzero(np.isfinite(self.targets).any(axis=1)).tolist()
         self.train_rows = [i for i in rows if cache.studies[i].split == "train"]
         self.val_rows = [
             i for i in rows if cache.studies[i].split == "val" and cache.studies[i].is_frontal

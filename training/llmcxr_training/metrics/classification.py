@@ -6,7 +6,6 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import f1_score, roc_auc_score
 
 from llmcxr_training.metrics.intervals import Indices, Interval, bootstrap
 
@@ -20,12 +19,18 @@ Scores = NDArray[np.floating]
 
 
 def auroc(targets: Scores, scores: Scores) -> float:
-    """Area under the ROC curve of one finding, (N,) each; NaN with one class only."""
+    """Area under the ROC curve of one finding, (N,) each; NaN with one class only.
+
+    The rank-sum statistic, ties counted half: exact, and quick enough for a thousand resamplings.
+    """
     known = np.isfinite(targets)
     truth = targets[known] > 0.5
-    if not truth.any() or truth.all():
+    present, absent = int(truth.sum()), int((~truth).sum())
+    if not present or not absent:
         return float("nan")
-    return float(roc_auc_score(truth, scores[known]))
+    _, inverse, counts = np.unique(scores[known], return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2.0)[inverse]
+    return float((ranks[truth].sum() - present * (present + 1) / 2.0) / (present * absent))
 
 
 def measured_findings(
@@ -81,19 +86,27 @@ def best_f1_threshold(targets: Scores, scores: Scores) -> float:
     return float(values[order][int(np.argmax(np.where(last_of_a_tie, f1, -1.0)))])
 
 
-def f1(targets: Scores, called: NDArray[np.bool_], *, average: str = "macro") -> float:
-    """F1 of decisions (N, F) against targets (N, F); unknown targets are left out.
+def f1_macro(targets: Scores, called: NDArray[np.bool_]) -> float:
+    """Mean over findings of the F1 of decisions (N, F); 0 where nothing is present or called."""
+    hits, misses = _hits_and_misses(targets, called)
+    return float(np.mean(_f1(hits, misses)))
 
-    Args:
-        targets: 1, 0 or NaN.
-        called: whether each finding is called present.
-        average: `macro` (mean over findings) or `micro` (over all decisions).
-    """
-    known = np.isfinite(targets)
-    truth = targets > 0.5
-    if average == "micro":
-        return float(f1_score(truth[known], called[known], zero_division=0.0))
-    columns = [
-        f1_score(truth[k, i], called[k, i], zero_division=0.0) for i, k in enumerate(known.T)
-    ]
-    return float(np.mean(columns))
+
+def f1_micro(targets: Scores, called: NDArray[np.bool_]) -> float:
+    """F1 over all decisions (N, F) together; unknown targets (NaN) are left out."""
+    hits, misses = _hits_and_misses(targets, called)
+    return float(_f1(hits.sum(), misses.sum()))
+
+
+def _hits_and_misses(
+    targets: Scores, called: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Right calls of what is present, and wrong decisions of either kind, by finding: (F,) each."""
+    known, truth = np.isfinite(targets), targets > 0.5
+    hits = (truth & called & known).sum(axis=0).astype(np.float64)
+    return hits, ((truth != called) & known).sum(axis=0).astype(np.float64)
+
+
+def _f1(hits: NDArray[np.float64], misses: NDArray[np.float64]) -> NDArray[np.float64]:
+    # 2 TP / (2 TP + FP + FN)
+    return np.asarray(2 * hits / np.maximum(2 * hits + misses, 1.0))

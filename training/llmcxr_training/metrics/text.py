@@ -1,0 +1,166 @@
+"""Generated reports against the real ones: labels, BLEU-4, ROUGE-L, and how varied they are.
+
+Labels are the rule-based labeller's; the two policies for uncertain statements are both in use
+in the literature, so both are measured.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from sacrebleu.metrics.bleu import BLEU
+
+from llmcxr_training.finding_mentions import FINDINGS
+from llmcxr_training.labeller import positives
+from llmcxr_training.metrics.classification import f1_macro, f1_micro
+from llmcxr_training.metrics.intervals import Indices, Interval, bootstrap, bootstrap_mean
+
+_BLEU = BLEU(lowercase=True, effective_order=True)
+_ORDER = 4
+_WORDS = re.compile(r"[a-z0-9]+")
+
+Table = NDArray[np.bool_]
+"""(N, 14): which observation of `FINDINGS` each report affirms."""
+
+
+def text_metrics(
+    generated: Sequence[str],
+    real: Sequence[str],
+    *,
+    groups: Sequence[Hashable] | None = None,
+    resamples: int = 1000,
+) -> dict[str, Interval]:
+    """Label F1, BLEU-4 and ROUGE-L of `generated` against the real report of the same row.
+
+    `label_micro_f1` and `label_macro_f1` take an uncertain statement as absent; those that end in
+    `_uncertain_positive` take it as present. Every value is in [0, 1].
+
+    Args:
+        generated: one text a radiograph.
+        real: the report of the same radiograph.
+        groups: the patient of each row.
+        resamples: of the bootstrap.
+
+    Raises:
+        ValueError: lists of different lengths, or empty ones.
+    """
+    if len(generated) != len(real):
+        raise ValueError("as many generated reports as real ones")
+    result: dict[str, Interval] = {}
+    for suffix, policy in (("", False), ("_uncertain_positive", True)):
+        truth = label_table(real, uncertain_is_positive=policy)
+        called = label_table(generated, uncertain_is_positive=policy)
+        for average in ("micro", "macro"):
+            result[f"label_{average}_f1{suffix}"] = label_f1(
+                called, truth, average=average, groups=groups, resamples=resamples
+            )
+    result["bleu4"] = bleu4(generated, real, groups=groups, resamples=resamples)
+    result["rouge_l"] = bootstrap_mean(rouge_l(generated, real), groups=groups, resamples=resamples)
+    return result
+
+
+def label_table(texts: Sequence[str], *, uncertain_is_positive: bool = False) -> Table:
+    """What the labeller finds affirmed in each text."""
+    found = [positives(text, uncertain_is_positive=uncertain_is_positive) for text in texts]
+    table = np.array([[finding in labels for finding in FINDINGS] for labels in found], bool)
+    return table.reshape(len(texts), len(FINDINGS))
+
+
+def label_f1(
+    called: Table,
+    truth: Table,
+    *,
+    average: str = "micro",
+    groups: Sequence[Hashable] | None = None,
+    resamples: int = 1000,
+) -> Interval:
+    """F1 of the labels of generated reports against those of the real ones.
+
+    Args:
+        called: labels of the generated reports.
+        truth: labels of the real reports.
+        average: `micro`, over all decisions; or `macro`, the mean over all fourteen
+            observations, 0 for one that neither side ever affirms.
+        groups: the patient of each row.
+        resamples: of the bootstrap.
+    """
+    f1 = {"micro": f1_micro, "macro": f1_macro}[average]
+    targets = truth.astype(np.float32)
+
+    def statistic(rows: Indices) -> float:
+        return f1(targets[rows], called[rows])
+
+    return bootstrap(statistic, len(truth), groups=groups, resamples=resamples)
+
+
+def bleu4(
+    generated: Sequence[str],
+    real: Sequence[str],
+    *,
+    groups: Sequence[Hashable] | None = None,
+    resamples: int = 1000,
+) -> Interval:
+    """Corpus BLEU-4, lower case, one reference, in [0, 1] (sacrebleu; Post, arXiv 1804.08771)."""
+    counts = np.array([_bleu_counts(g, r) for g, r in zip(generated, real, strict=True)])
+
+    def statistic(rows: Indices) -> float:
+        return _bleu(counts[rows].sum(axis=0).tolist())
+
+    return bootstrap(statistic, len(counts), groups=groups, resamples=resamples)
+
+
+def rouge_l(generated: Sequence[str], real: Sequence[str]) -> NDArray[np.float64]:
+    """ROUGE-L F-measure of each pair, (N,): longest common subsequence of words (Lin, 2004).
+
+    Words are runs of letters and digits in lower case, unstemmed, as in the rouge-score package.
+    """
+    return np.array([_rouge_l(g, r) for g, r in zip(generated, real, strict=True)])
+
+
+def distinct_n(texts: Sequence[str], n: int) -> float:
+    """Different n-grams of words over all n-grams of all texts (Li et al., arXiv 1510.03055).
+
+    It falls with the amount of text: compare only sets of about the same size.
+    """
+    grams = [
+        tuple(words[i : i + n])
+        for words in (_WORDS.findall(text.lower()) for text in texts)
+        for i in range(len(words) - n + 1)
+    ]
+    return len(set(grams)) / len(grams) if grams else 0.0
+
+
+def distinct_reports(texts: Sequence[str]) -> float:
+    """Different texts over all texts; spacing, case and punctuation aside."""
+    return len({" ".join(_WORDS.findall(text.lower())) for text in texts}) / max(1, len(texts))
+
+
+def _bleu_counts(generated: str, real: str) -> list[int]:
+    """What a corpus's BLEU is summed from: matches, n-grams, lengths."""
+    score = _BLEU.sentence_score(generated, [real])
+    return [*score.counts, *score.totals, score.sys_len, score.ref_len]
+
+
+def _bleu(sums: list[int]) -> float:
+    matches, totals = sums[:_ORDER], sums[_ORDER : 2 * _ORDER]
+    return float(BLEU.compute_bleu(matches, totals, sums[-2], sums[-1]).score) / 100.0
+
+
+def _rouge_l(generated: str, real: str) -> float:
+    ours, theirs = _WORDS.findall(generated.lower()), _WORDS.findall(real.lower())
+    common = _longest_common_subsequence(ours, theirs)
+    return 2.0 * common / (len(ours) + len(theirs)) if common else 0.0
+
+
+def _longest_common_subsequence(first: Sequence[str], second: Sequence[str]) -> int:
+    row = [0] * (len(second) + 1)
+    for word in first:
+        diagonal = 0
+        for j, other in enumerate(second, start=1):
+            above = row[j]
+            row[j] = diagonal + 1 if word == other else max(above, row[j - 1])
+            diagonal = above
+    return row[-1]
