@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -15,6 +16,7 @@ from llmcxr_service.generator import Endpoint, authorization
 
 _FRESH_SECONDS = 0.25
 _INTERVAL_SECONDS = 5.0
+_RETRY_AFTER_SECONDS = 5
 _TIMEOUT = httpx.Timeout(3.0)
 
 
@@ -31,6 +33,20 @@ class _Models(BaseModel):
     data: list[_Model]
 
 
+class OwnProcess(Protocol):
+    """What readiness needs of a vLLM that was started here."""
+
+    @property
+    def state(self) -> str:
+        """`ready`, or what it is doing instead."""
+        ...
+
+    @property
+    def retry_after_seconds(self) -> int:
+        """When it is worth trying again."""
+        ...
+
+
 class Readiness:
     """Asks vLLM what it serves: in the background, and at once when somebody needs to know.
 
@@ -39,7 +55,7 @@ class Readiness:
         endpoint: where vLLM is.
         manifest: what it must serve.
         on_change: told whether all is well, after every look.
-        state: the supervisor's word for a vLLM that was started here.
+        process: the vLLM that was started here, if one was.
     """
 
     def __init__(
@@ -49,13 +65,13 @@ class Readiness:
         manifest: Manifest,
         *,
         on_change: Callable[[bool], None],
-        state: Callable[[], str] | None = None,
+        process: OwnProcess | None = None,
     ) -> None:
         self._client = client
         self._endpoint = endpoint
         self._manifest = manifest
         self._on_change = on_change
-        self._state = state
+        self._process = process
         self._looked_at = float("-inf")
         self._reasons: tuple[str, ...] = ("vLLM has not been asked yet.",)
         self._looking = asyncio.Lock()
@@ -69,7 +85,9 @@ class Readiness:
         """
         if self._reasons and await self.look():
             raise GeneratorUnavailable(
-                f"The language model is not ready. {' '.join(self._reasons)}", reason="not-ready"
+                f"The language model is not ready. {' '.join(self._reasons)}",
+                reason="not-ready",
+                retry_after_seconds=self._retry_after_seconds(),
             )
 
     async def look(self) -> tuple[str, ...]:
@@ -96,15 +114,19 @@ class Readiness:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
+    def _retry_after_seconds(self) -> int:
+        if self._process is None:
+            return _RETRY_AFTER_SECONDS
+        return self._process.retry_after_seconds
+
     async def _watch(self) -> None:
         while True:
             await self.look()
             await asyncio.sleep(_INTERVAL_SECONDS)
 
     async def _problems(self) -> list[str]:
-        state = self._state() if self._state is not None else "ready"
-        if state != "ready":
-            return [f"vLLM's process is {state}."]
+        if self._process is not None and self._process.state != "ready":
+            return [f"vLLM's process is {self._process.state}."]
         try:
             async with asyncio.timeout(_TIMEOUT.read):
                 response = await self._client.get(

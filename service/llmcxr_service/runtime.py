@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import httpx
 import torch
 from fastapi import Request
-from pydantic import SecretStr
 
 from llmcxr_models.checkpoint import Checkpoint
 from llmcxr_models.image_tokenizer import ImageTokenizer
@@ -140,7 +139,7 @@ async def _language_model(
 ) -> tuple[Endpoint, Readiness]:
     """The vLLM that was named, or else one that is started here and stopped with us."""
     endpoint: Endpoint
-    state = None
+    process = None
     if settings.vllm_url is not None:
         endpoint = FixedEndpoint(settings.vllm_url, settings.vllm_api_key)
     elif not own:
@@ -148,7 +147,7 @@ async def _language_model(
     else:
         from llmcxr_service.vllm_process import VllmOptions, VllmSupervisor
 
-        supervisor = VllmSupervisor(
+        process = VllmSupervisor(
             checkpoint,
             VllmOptions(
                 dtype=settings.vllm_dtype,
@@ -158,15 +157,11 @@ async def _language_model(
                 start_timeout_seconds=settings.vllm_start_timeout_seconds,
             ),
         )
-        await supervisor.start()
-        stack.push_async_callback(supervisor.stop)
-        endpoint = FixedEndpoint(supervisor.url, SecretStr(supervisor.api_key))
-
-        def state() -> str:
-            return supervisor.state
-
+        await process.start()
+        stack.push_async_callback(process.stop)
+        endpoint = process
     readiness = Readiness(
-        client, endpoint, checkpoint.manifest, on_change=metrics.vllm_up.set, state=state
+        client, endpoint, checkpoint.manifest, on_change=metrics.vllm_up.set, process=process
     )
     readiness.start()
     stack.push_async_callback(readiness.stop)

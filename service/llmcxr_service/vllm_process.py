@@ -20,8 +20,10 @@ from enum import StrEnum
 from pathlib import Path
 
 import httpx
+from pydantic import SecretStr
 
 from llmcxr_models.checkpoint import Checkpoint
+from llmcxr_service.generator import authorization
 from llmcxr_service.vllm_command import HOST, VllmOptions, vllm_command, vllm_environment
 
 __all__ = ["VllmOptions", "VllmStartError", "VllmState", "VllmSupervisor"]
@@ -75,7 +77,7 @@ class VllmSupervisor:
         self._options = options
         self._port = _free_port()
         self.url = f"http://{HOST}:{self._port}"
-        self.api_key = secrets.token_urlsafe(32)
+        self.api_key = SecretStr(secrets.token_urlsafe(32))
         self.state = VllmState.STOPPED
         self.restarts = 0
         self.failure: VllmStartError | None = None
@@ -152,7 +154,7 @@ class VllmSupervisor:
         with self.log_file.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, no shell
                 command,
-                env=vllm_environment(self.api_key),
+                env=vllm_environment(self.api_key.get_secret_value()),
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -163,7 +165,7 @@ class VllmSupervisor:
     async def _watch(self) -> str:
         """Follow one process until it must be replaced; says why, in a sentence."""
         heard_at = asked_at = time.monotonic()
-        headers = {"Authorization": f"Bearer {self.api_key}"}
+        headers = authorization(self)
         async with httpx.AsyncClient(
             base_url=self.url, headers=headers, timeout=5.0, trust_env=False
         ) as client:

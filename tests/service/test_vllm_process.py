@@ -29,7 +29,7 @@ async def test_failed_start_quotes_the_log_and_is_tried_again(
         assert "ended with status" in str(caught.value)
         assert str(supervisor.log_file) in str(caught.value)
         assert "Error" in str(caught.value)
-        assert supervisor.api_key not in supervisor.log_file.read_text()
+        assert supervisor.api_key.get_secret_value() not in supervisor.log_file.read_text()
         assert not supervisor.is_ready
         await _until(lambda: supervisor.restarts > 0, 60)
     finally:
