@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from llmcxr_models.vqgan import VqGan, VqGanConfig
+from llmcxr_training.datasets import JsonlData
 from llmcxr_training.finetune import Finetuning
 from llmcxr_training.instructions import Mixing
 from llmcxr_training.language_model import Lora
@@ -227,7 +228,7 @@ def config_maker(folder: Path, data_set: DataSet, base: Path) -> MakeConfig:
         settings: dict[str, Any] = {
             "base": base,
             "vqgan": vqgan,
-            "manifest": data_set.manifest,
+            "data": JsonlData(manifest=data_set.manifest),
             "instructions": data_set.instructions,
             "output": folder / "finetune",
             "mixing": Mixing(prompt_image_weight=0.5),

@@ -23,7 +23,9 @@ CPU = torch.device("cpu")
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "run.toml"
     path.write_text(
-        'manifest = "m.jsonl"\noutput = "run"\nsteps = 10\n[architecture]\nimage_size = 64\n'
+        'output = "run"\nsteps = 10\n'
+        '[data]\nkind = "jsonl"\nmanifest = "m.jsonl"\n'
+        "[architecture]\nimage_size = 64\n"
     )
     return path
 
@@ -48,6 +50,9 @@ def test_a_file_is_read_and_overrides_win(file: Path) -> None:
         ("steps=1.5", "steps"),
         ("precision=float16", "precision"),
         ("output.x=1", "output"),
+        ("data.manifesto=x", "manifesto"),
+        ("data.kind=mimic", "data.mimic.images"),
+        ("data.kind=parquet", "data"),
         ("steps", "key=value"),
     ],
 )

@@ -16,6 +16,7 @@ from llmcxr_models.image_tokenizer import ImageTokenizer
 from llmcxr_models.preprocess import Preprocessing, to_pixels
 from llmcxr_models.radiograph import read_radiograph
 from llmcxr_training.data import DataError, clean, describe, read_manifest
+from llmcxr_training.datasets import JsonlData
 from llmcxr_training.encode_images import Augmentation, EncodedImages, augment, encode_images
 from llmcxr_training.pixel_cache import PixelCache
 from llmcxr_training.stage import TrainedVqGan
@@ -65,6 +66,18 @@ def test_a_missing_picture_is_skipped_and_counted(
     with caplog.at_level(logging.WARNING):
         assert [s.id for s in read_manifest(manifest)] == ["study-0", "study-2"]
     assert "1 records skipped" in caplog.text
+
+
+def test_visits_are_told_apart(manifest: Path) -> None:
+    change(manifest, 1, study_id="s2", taken="2020-01-02")
+    data = JsonlData(manifest=manifest)
+    assert [(s.study_id, s.taken) for s in data.studies()] == [
+        ("patient-0", ""),
+        ("s2", "2020-01-02"),
+        ("patient-2", ""),
+    ]
+    assert data.collection_names == (manifest.parent.name,)
+    assert JsonlData(manifest=manifest, collections=("a",)).collection_names == ("a",)
 
 
 def test_a_malformed_line_is_named(manifest: Path) -> None:

@@ -16,7 +16,7 @@ from llmcxr_models.image_tokenizer import ImageTokenizer
 from llmcxr_training.__main__ import main
 
 VQGAN = """
-manifest = "{manifest}"
+data = {{ kind = "jsonl", manifest = "{manifest}" }}
 output = "{folder}/vqgan"
 steps = 4
 batch_size = 2
@@ -40,7 +40,7 @@ shift_pixels = 1
 FINETUNE = """
 base = "{base}"
 vqgan = "{folder}/vqgan"
-manifest = "{manifest}"
+data = {{ kind = "jsonl", manifest = "{manifest}" }}
 instructions = "{instructions}"
 output = "{folder}/finetune"
 steps = 3
@@ -123,7 +123,7 @@ def _reads_and_draws(checkpoint: Checkpoint) -> None:
     [
         (("vqgan", "vqgan.toml", "--set", "stepz=1"), "stepz"),
         (("vqgan", "none.toml"), "none.toml"),
-        (("vqgan", "vqgan.toml", "--set", "manifest=none.jsonl"), "none.jsonl"),
+        (("vqgan", "vqgan.toml", "--set", "data.manifest=none.jsonl"), "none.jsonl"),
         (("finetune", "finetune.toml"), "vqgan.safetensors"),
         (("publish", "finetune.toml", "release"), "run state"),
         (("assemble", "none", "--base", "none", "--output", "x"), "manifest.json"),

@@ -17,6 +17,7 @@ from tests.training.conftest import DataSet, write_lines, write_record
 from llmcxr_models.errors import InvalidCheckpoint
 from llmcxr_models.preprocess import Preprocessing
 from llmcxr_training.data import DataError, read_manifest
+from llmcxr_training.datasets import JsonlData
 from llmcxr_training.judge import Judge, JudgeConfig
 from llmcxr_training.judge_pictures import JudgeAugmentation, augmented
 from llmcxr_training.pixel_cache import PixelCache
@@ -155,7 +156,7 @@ def bright_and_dark(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def configuration(manifest: Path, output: Path, **changed: Any) -> JudgeTraining:
     return JudgeTraining(
-        manifest=manifest,
+        data=JsonlData(manifest=manifest),
         output=output,
         **{
             "image_size": 32,

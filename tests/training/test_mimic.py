@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from llmcxr_training.data import DataError
+from llmcxr_training.datasets import MimicData
 from llmcxr_training.mimic import read_mimic
 from llmcxr_training.report_sections import parse_sections
 
@@ -57,8 +58,11 @@ def tree(tmp_path: Path) -> tuple[Path, Path]:
     )
     write(
         Path(f"{prefix}-metadata"),
-        ["dicom_id,subject_id,study_id,PerformedProcedureStepDescription,ViewPosition,Rows,Columns"]
-        + [f"{d},{p},{s},CHEST,{v},3056,2544" for d, s, p, _, v in ROWS],
+        [
+            "dicom_id,subject_id,study_id,PerformedProcedureStepDescription,ViewPosition,Rows,Columns,"
+            "StudyDate,StudyTime"
+        ]
+        + [f"{d},{p},{s},CHEST,{v},3056,2544,21800506,93505.5" for d, s, p, _, v in ROWS],
     )
     for labeller in ("chexpert", "negbio"):
         write(
@@ -86,7 +90,9 @@ def test_views_splits_reports_and_labels(tree: tuple[Path, Path]) -> None:
     assert (first.view, first.split, first.patient_id) == ("PA", "train", "10000032")
     assert studies[ROWS[1][0]].view == "lateral"
     assert studies[ROWS[2][0]].split == "val"
-    assert first.labels == ("no finding",)
+    assert first.labels == ("edema/questionable", "no finding")
+    assert (first.study_id, first.taken) == ("50414267", "21800506 093505.5")
+    assert "Compared to ___, no change." in first.raw_text
     assert studies[ROWS[2][0]].labels == ("atelectasis",)
     assert first.report.findings == (
         "There is no focal consolidation, pleural effusion or pneumothorax."
@@ -96,7 +102,18 @@ def test_views_splits_reports_and_labels(tree: tuple[Path, Path]) -> None:
 
 def test_the_other_labeller(tree: tuple[Path, Path]) -> None:
     studies = read_mimic(*tree, labeller="negbio")
-    assert {study.labels for study in studies} == {("no finding",), ("atelectasis",)}
+    assert {study.labels for study in studies} == {
+        ("edema/questionable", "no finding"),
+        ("atelectasis",),
+    }
+
+
+def test_as_a_data_set(tree: tuple[Path, Path]) -> None:
+    data = MimicData(images=tree[0], reports=tree[1])
+    assert [study.id for study in data.studies()] == [row[0] for row in ROWS[:3]]
+    assert [study.id for study in data.studies(("val",))] == [ROWS[2][0]]
+    with pytest.raises(DataError, match="splits"):
+        data.studies(("test",))
 
 
 def test_what_is_missing_is_skipped_and_counted(

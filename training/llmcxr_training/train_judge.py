@@ -25,7 +25,8 @@ from tqdm import tqdm
 
 from llmcxr_models.preprocess import Geometry, Preprocessing
 from llmcxr_models.radiograph import Pipeline
-from llmcxr_training.data import DataError, describe, read_manifest
+from llmcxr_training.data import DataError, describe
+from llmcxr_training.datasets import Data
 from llmcxr_training.finding_mentions import NO_FINDING, SUPPORT_DEVICES
 from llmcxr_training.judge import JUDGE_JSON, JUDGE_WEIGHTS, Judge, JudgeConfig
 from llmcxr_training.judge_pictures import JudgeAugmentation, augmented
@@ -45,7 +46,7 @@ from llmcxr_training.run_state import (
     seed_everything,
     write_json,
 )
-from llmcxr_training.targets import raw_texts, target_table
+from llmcxr_training.targets import target_table
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class JudgeTraining(BaseModel):
     """Everything that a judge's run depends on.
 
     Attributes:
-        manifest: JSONL manifest of the data set.
+        data: where the radiographs are.
         output: run folder; the state in it is resumed.
         findings: what is learnt; fixed in advance, never chosen by the test split.
         steps: optimiser steps in all.
@@ -79,9 +80,8 @@ class JudgeTraining(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    manifest: Path
+    data: Data
     output: Path
-    collections: tuple[str, ...] = ("indiana",)
     pipeline: Pipeline = Pipeline.DISPLAY
     geometry: Geometry = Geometry.SQUASH
     image_size: int = 256
@@ -121,13 +121,11 @@ def train_judge(config: JudgeTraining) -> Path:
     config.output.mkdir(parents=True, exist_ok=True)
     write_json(config.output / "config.json", config.model_dump(mode="json"))
     write_json(config.output / "git.json", git_state())
-    studies = read_manifest(
-        config.manifest, collections=config.collections, splits=("train", "val")
-    )
+    studies = config.data.studies()
     _log.info("data: %s", describe(studies))
     preprocessing = Preprocessing(config.pipeline, config.geometry, config.image_size, 1)
     cache = PixelCache.open(studies, preprocessing, config.output.parent / "pixels")
-    run = JudgeRun(config, cache, raw_texts(config.manifest))
+    run = JudgeRun(config, cache, {s.id: s.raw_text for s in studies})
     run.resume()
     run.train()
     return run.export()

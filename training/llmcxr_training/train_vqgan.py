@@ -24,7 +24,8 @@ from llmcxr_models.radiograph import Pipeline
 from llmcxr_models.vqgan import Quantized, VqGan, VqGanConfig
 from llmcxr_training import vqgan_losses as losses
 from llmcxr_training.codebook import CodebookAverages
-from llmcxr_training.data import DataError, describe, read_manifest
+from llmcxr_training.data import DataError, describe
+from llmcxr_training.datasets import Data
 from llmcxr_training.discriminator import PatchDiscriminator
 from llmcxr_training.encode_images import Augmentation, augment
 from llmcxr_training.pixel_cache import PixelCache
@@ -62,7 +63,7 @@ class VqGanTraining(BaseModel):
     """Everything that a VQ-GAN run depends on.
 
     Attributes:
-        manifest: JSONL manifest of the data set.
+        data: where the radiographs are.
         output: run folder; the state in it is resumed.
         steps: optimiser steps in all.
         adversarial_start: step from which the discriminator learns.
@@ -74,9 +75,8 @@ class VqGanTraining(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    manifest: Path
+    data: Data
     output: Path
-    collections: tuple[str, ...] = ("indiana",)
     pipeline: Pipeline = Pipeline.DISPLAY
     geometry: Geometry = Geometry.SQUASH
     architecture: VqGanArchitecture = VqGanArchitecture()
@@ -121,9 +121,7 @@ def train_vqgan(config: VqGanTraining) -> Path:
     config.output.mkdir(parents=True, exist_ok=True)
     write_json(config.output / "config.json", config.model_dump(mode="json"))
     write_json(config.output / "git.json", git_state())
-    studies = read_manifest(
-        config.manifest, collections=config.collections, splits=("train", "val")
-    )
+    studies = config.data.studies()
     _log.info("data: %s", describe(studies))
     cache = PixelCache.open(studies, config.preprocessing, config.output.parent / "pixels")
     run = VqGanRun(config, cache)
