@@ -87,11 +87,12 @@ def imported(small: Original, tmp_path_factory: pytest.TempPathFactory) -> Check
 
 
 @pytest.fixture
-def broken(small: Original, tmp_path: Path) -> OfficialRelease:
-    """A copy of the small release that may be damaged."""
+def broken(small: Original, tmp_path: Path) -> Iterator[OfficialRelease]:
+    """A copy of the small release that may be damaged; 20 MB, so it goes with its test."""
     folder = tmp_path / "release"
     shutil.copytree(small.release.llm.parent, folder)
-    return OfficialRelease(folder / "last.ckpt", folder / "project.yaml", folder / "dolly")
+    yield OfficialRelease(folder / "last.ckpt", folder / "project.yaml", folder / "dolly")
+    shutil.rmtree(folder)
 
 
 def pictures(side: int, count: int = 1) -> torch.Tensor:
