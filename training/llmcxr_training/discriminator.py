@@ -37,8 +37,17 @@ class PatchDiscriminator(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Positive logits say "real"."""
-        logits: Tensor = self.layers(torch.cat([pixels, detail(pixels)], dim=1))
-        return logits
+        return self.maps(pixels)[-1]
+
+    def maps(self, pixels: Tensor) -> list[Tensor]:
+        """What each convolution made of the pixels; the last are the logits."""
+        x = torch.cat([pixels, detail(pixels)], dim=1)
+        maps = []
+        for layer in self.layers:
+            x = layer(x)
+            if not isinstance(layer, nn.Conv2d):
+                maps.append(x)
+        return [*maps, x]
 
 
 def detail(pixels: Tensor) -> Tensor:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from llmcxr_models.vqgan import Quantized
+
+_SMALL = 1e-6
+_LEAST_CONTRAST = 0.01  # about one grey level: noise below it is not worth a gradient
 
 
 def reconstruction_loss(pixels: Tensor, reconstructed: Tensor) -> Tensor:
@@ -54,3 +59,66 @@ def adaptive_weight(
     (of_adversarial,) = torch.autograd.grad(adversarial, last_layer, retain_graph=True)
     weight: Tensor = of_reconstruction.norm() / (of_adversarial.norm() + 1e-4)
     return weight.clamp(0.0, limit).detach()
+
+
+def perceptual_distance(real: Sequence[Tensor], reconstructed: Sequence[Tensor]) -> Tensor:
+    """Squared distance of feature maps, each position's vector scaled to length 1; mean of layers.
+
+    As LPIPS (Zhang et al., arXiv 1801.03924) with every channel weighted alike.
+
+    Args:
+        real: feature maps (B, C_i, h_i, w_i) of the radiographs.
+        reconstructed: the same of their reconstructions.
+    """
+    total = torch.zeros((), device=real[0].device)
+    for one, other in zip(real, reconstructed, strict=True):
+        difference = _unit_vectors(one) - _unit_vectors(other)
+        total = total + difference.square().sum(dim=1).mean()
+    return total / len(real)
+
+
+def clinical_distance(real: Sequence[Tensor], reconstructed: Sequence[Tensor]) -> Tensor:
+    """Relative L1 distance of a radiograph classifier's deepest maps (arXiv 2305.11490, 3.1).
+
+    Relative to the radiographs' own size, so that a weight means the same for any classifier.
+    """
+    one, other = real[-1].float(), reconstructed[-1].float()
+    return F.l1_loss(other, one) / one.abs().mean().clamp_min(_SMALL)
+
+
+def feature_matching_loss(real: Sequence[Tensor], reconstructed: Sequence[Tensor]) -> Tensor:
+    """Relative L1 distance of a discriminator's feature maps (arXiv 1711.11585, section 3.2).
+
+    A perceptual term that needs no further network, and steadier than the logits.
+    """
+    total = torch.zeros((), device=real[0].device)
+    for one, other in zip(real, reconstructed, strict=True):
+        one, other = one.float().detach(), other.float()
+        total = total + F.l1_loss(other, one) / one.abs().mean().clamp_min(_SMALL)
+    return total / len(real)
+
+
+def texture_loss(pixels: Tensor, reconstructed: Tensor, *, levels: int = 3) -> Tensor:
+    """Relative difference of local contrast: how much structure there is, not where exactly.
+
+    The root mean square of first differences in windows of 8, in both directions, at `levels`
+    halved resolutions. Blur lowers it and grid artefacts raise it; a rib that is one pixel off
+    costs nothing here, while L1 then prefers no rib at all.
+    """
+    total = torch.zeros((), device=pixels.device)
+    for level in range(levels):
+        if level:
+            pixels, reconstructed = F.avg_pool2d(pixels, 2), F.avg_pool2d(reconstructed, 2)
+        for axis in (-1, -2):
+            one, other = _local_contrast(pixels, axis), _local_contrast(reconstructed, axis)
+            total = total + F.l1_loss(other, one) / one.mean()
+    return total / (2 * levels)
+
+
+def _local_contrast(pixels: Tensor, axis: int) -> Tensor:
+    power = F.avg_pool2d(torch.diff(pixels, dim=axis).square(), 8, 4, padding=2)
+    return (power + _LEAST_CONTRAST**2).sqrt()
+
+
+def _unit_vectors(maps: Tensor) -> Tensor:
+    return F.normalize(maps.float(), dim=1)
