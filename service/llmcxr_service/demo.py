@@ -28,7 +28,7 @@ from rich.text import Text
 
 from llmcxr_models.checkpoint import read_manifest
 from llmcxr_models.preprocess import to_grey8, to_pixels
-from llmcxr_models.radiograph import read_radiograph
+from llmcxr_models.radiograph_file import read_radiograph
 from llmcxr_service.client import Client, DrawnImage
 from llmcxr_service.demo_picture import NOTICE, side_by_side
 from llmcxr_service.settings import Settings

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from llmcxr_models.image_tokenizer import ImageTokenizer
 from llmcxr_models.preprocess import Preprocessing, to_pixels
-from llmcxr_models.radiograph import Pipeline, Radiograph, read_radiograph
+from llmcxr_models.radiograph import Pipeline, Radiograph
+from llmcxr_models.radiograph_file import read_radiograph
 from llmcxr_service.micro_batch import MicroBatcher
 
 DecodeRadiograph = Callable[[bytes], Awaitable[Radiograph]]

@@ -10,7 +10,8 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from llmcxr_models.radiograph import Pipeline, equalise, read_radiograph
+from llmcxr_models.radiograph import Pipeline, equalise
+from llmcxr_models.radiograph_file import read_radiograph
 
 
 def _stored_range(bits: int, signed: bool) -> tuple[int, int]:

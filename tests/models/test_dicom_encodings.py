@@ -14,7 +14,7 @@ from pydicom import dcmread
 from pydicom.encaps import encapsulate, get_frame
 
 from llmcxr_models.errors import InvalidRadiograph, UnsupportedRadiograph
-from llmcxr_models.radiograph import read_radiograph
+from llmcxr_models.radiograph_file import read_radiograph
 
 IMPLICIT, EXPLICIT, BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 DEFLATED = "1.2.840.10008.1.2.1.99"

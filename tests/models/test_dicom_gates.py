@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from llmcxr_models.errors import InvalidRadiograph, UnsupportedRadiograph
-from llmcxr_models.radiograph import Pipeline, read_radiograph
+from llmcxr_models.radiograph import Pipeline
+from llmcxr_models.radiograph_file import read_radiograph
 
 STORAGE = "1.2.840.10008.5.1.4.1.1."
 

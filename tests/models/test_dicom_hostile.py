@@ -19,7 +19,7 @@ import pytest
 
 from llmcxr_models.errors import CxrError, InvalidRadiograph, UnsupportedRadiograph
 from llmcxr_models.quiet import quiet_libraries
-from llmcxr_models.radiograph import read_radiograph
+from llmcxr_models.radiograph_file import read_radiograph
 
 RLE = "1.2.840.10008.1.2.5"
 JPEG_LS, JPEG_2000 = "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.90"

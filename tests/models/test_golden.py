@@ -12,7 +12,7 @@ import torch
 from llmcxr_models.image_tokenizer import ImageTokenizer
 from llmcxr_models.preprocess import Preprocessing, to_batch
 from llmcxr_models.prompt import PromptBuilder
-from llmcxr_models.radiograph import read_radiograph
+from llmcxr_models.radiograph_file import read_radiograph
 from llmcxr_models.text_tokenizer import TextTokenizer
 from llmcxr_models.vocabulary import Vocabulary
 from llmcxr_models.vqgan import VqGan

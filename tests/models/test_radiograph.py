@@ -14,15 +14,8 @@ import pytest
 from PIL import Image
 
 from llmcxr_models.errors import InvalidRadiograph, UnsupportedMedia, UnsupportedRadiograph
-from llmcxr_models.radiograph import (
-    MediaType,
-    Pipeline,
-    Radiograph,
-    check_size,
-    equalise,
-    read_radiograph,
-    sniff,
-)
+from llmcxr_models.radiograph import MediaType, Pipeline, Radiograph, check_size, equalise
+from llmcxr_models.radiograph_file import read_radiograph, sniff
 
 RAMP = np.tile(np.arange(256, dtype=np.uint8), (64, 1))
 

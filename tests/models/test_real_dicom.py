@@ -17,7 +17,8 @@ from llmcxr_models.errors import (
     UnsupportedMedia,
     UnsupportedRadiograph,
 )
-from llmcxr_models.radiograph import Pipeline, read_radiograph
+from llmcxr_models.radiograph import Pipeline
+from llmcxr_models.radiograph_file import read_radiograph
 
 DATA = Path(
     os.environ.get("LLMCXR_TEST_DATA")

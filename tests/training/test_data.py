@@ -14,7 +14,7 @@ from tests.training.conftest import DataSet, write_lines, write_record, write_vq
 
 from llmcxr_models.image_tokenizer import ImageTokenizer
 from llmcxr_models.preprocess import Preprocessing, to_pixels
-from llmcxr_models.radiograph import read_radiograph
+from llmcxr_models.radiograph_file import read_radiograph
 from llmcxr_training.data import DataError, clean, describe, read_manifest
 from llmcxr_training.datasets import JsonlData
 from llmcxr_training.encode_images import Augmentation, EncodedImages, augment, encode_images

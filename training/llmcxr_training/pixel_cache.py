@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from llmcxr_models.errors import CxrError
 from llmcxr_models.preprocess import Preprocessing, to_grey8, to_pixels
-from llmcxr_models.radiograph import read_radiograph
+from llmcxr_models.radiograph_file import read_radiograph
 from llmcxr_training.data import DataError, Study
 from llmcxr_training.run_state import write_json
 
