@@ -13,7 +13,7 @@ from llmcxr_training.config_file import ConfigError, read_config
 from llmcxr_training.finetune import Finetuning
 from llmcxr_training.precision import autocast, resolve_device, resolve_precision
 from llmcxr_training.run_state import git_state, load_state, save_state
-from llmcxr_training.train_vqgan import VqGanTraining
+from llmcxr_training.vqgan_settings import VqGanTraining
 
 CONFIGS = Path(__file__).parents[2] / "training" / "configs"
 CPU = torch.device("cpu")

@@ -38,7 +38,7 @@ def test_feature_matching_moves_the_reconstruction_only() -> None:
     maps = discriminator.maps(real)
     torch.testing.assert_close(maps[-1], discriminator(real))
     assert len(maps) == 5
-    assert float(losses.feature_matching_loss(maps, maps)) == 0.0
+    assert losses.feature_matching_loss(maps, maps).item() == 0.0
     losses.feature_matching_loss(maps, discriminator.maps(fake)).backward()
     assert real.grad is None
     assert float(fake.grad.abs().sum()) > 0

@@ -21,7 +21,8 @@ from llmcxr_training.encode_images import Augmentation
 from llmcxr_training.pixel_cache import PixelCache
 from llmcxr_training.run_state import load_state, seed_everything
 from llmcxr_training.stage import TrainedVqGan
-from llmcxr_training.train_vqgan import VqGanRun, VqGanTraining, train_vqgan
+from llmcxr_training.train_vqgan import VqGanRun, train_vqgan
+from llmcxr_training.vqgan_settings import VqGanTraining
 
 
 def config(data_set: DataSet, output: Path, **changed: Any) -> VqGanTraining:
@@ -65,7 +66,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(data_set: DataSet, tmp_path: Pat
     assert whole == parts
 
 
-def test_the_loss_falls_and_a_picture_comes_back(data_set: DataSet, tmp_path: Path) -> None:
+def test_the_loss_falls_and_pictures_come_back(data_set: DataSet, tmp_path: Path) -> None:
     run = prepared(config(data_set, tmp_path / "run", steps=30, adversarial_start=1000))
     before = run.validate()
     first = run.train_step()
@@ -75,7 +76,6 @@ def test_the_loss_falls_and_a_picture_comes_back(data_set: DataSet, tmp_path: Pa
     after = run.validate()
     assert last["l1"] < 0.9 * first["l1"]
     assert after["val_psnr_db"] > before["val_psnr_db"] + 0.5
-    assert list((tmp_path / "run").glob("preview-*.png"))
 
 
 def test_a_changed_discriminator_learning_rate_is_obeyed(data_set: DataSet, tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_what_is_exported_is_what_the_models_package_loads(
     trained = TrainedVqGan.load(tmp_path / "run")
     assert trained.vqgan.config == TINY_VQGAN
     assert trained.preprocessing == run.config.preprocessing
-    assert same(trained.vqgan.state_dict(), run.vqgan.state_dict())
+    assert same(trained.vqgan.state_dict(), run.average.network.state_dict())
     tokenizer = ImageTokenizer(trained.vqgan)
     codes = tokenizer.encode(run.cache.batch([0, 1], 1))
     assert codes.shape == (2, TINY_VQGAN.grid_size**2)

@@ -24,7 +24,8 @@ Overrides = Annotated[
 @app.command()
 def vqgan(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006  typer needs it
     """Train the image tokenizer, or continue its run."""
-    from llmcxr_training.train_vqgan import VqGanTraining, train_vqgan
+    from llmcxr_training.train_vqgan import train_vqgan
+    from llmcxr_training.vqgan_settings import VqGanTraining
 
     typer.echo(train_vqgan(read_config(config, VqGanTraining, overrides)))
 

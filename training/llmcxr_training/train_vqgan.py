@@ -1,7 +1,9 @@
 """`llmcxr-train vqgan`: train the image tokenizer; resumable to the step.
 
-Losses: L1 and gradient reconstruction, commitment, and after `adversarial_start` a patch
-discriminator with an adaptive weight. The codebook follows running means with revival.
+Losses: L1, gradients and local contrast of the reconstruction, commitment, distances in the
+features of frozen networks, and after `adversarial_start` a patch discriminator with an adaptive
+weight. The codebook follows running means with revival. A running mean of the weights is what is
+validated, shown and exported.
 """
 
 from __future__ import annotations
@@ -11,25 +13,21 @@ import math
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from llmcxr_models.preprocess import Geometry, Preprocessing, to_grey8
-from llmcxr_models.radiograph import Pipeline
 from llmcxr_models.vqgan import Quantized, VqGan, VqGanConfig
 from llmcxr_training import vqgan_losses as losses
 from llmcxr_training.codebook import CodebookAverages
 from llmcxr_training.data import DataError, describe
-from llmcxr_training.datasets import Data
 from llmcxr_training.discriminator import PatchDiscriminator
-from llmcxr_training.encode_images import Augmentation, augment
+from llmcxr_training.encode_images import augment
+from llmcxr_training.feature_networks import FeatureNetwork, load_feature_network
 from llmcxr_training.pixel_cache import PixelCache
-from llmcxr_training.precision import Precision, autocast, resolve_device, resolve_precision
+from llmcxr_training.precision import autocast, resolve_device, resolve_precision
 from llmcxr_training.run_state import (
     git_state,
     load_state,
@@ -38,79 +36,11 @@ from llmcxr_training.run_state import (
     seed_everything,
     write_json,
 )
+from llmcxr_training.vqgan_preview import picture_grid, preview_rows, reconstruction_quality
+from llmcxr_training.vqgan_settings import VqGanTraining
+from llmcxr_training.weight_average import WeightAverage
 
 _log = logging.getLogger(__name__)
-
-
-class VqGanArchitecture(BaseModel):
-    """The `[architecture]` table; see `VqGanConfig`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    image_size: int = 256
-    image_channels: int = 1
-    base_channels: int = 32
-    channel_multipliers: tuple[int, ...] = (1, 1, 2, 4, 4)
-    res_blocks: int = 1
-    attention_resolutions: tuple[int, ...] = (16,)
-    latent_channels: int = 128
-    codebook_dim: int = 16
-    codebook_size: int = 1024
-    norm_groups: int = 16
-
-
-class VqGanTraining(BaseModel):
-    """Everything that a VQ-GAN run depends on.
-
-    Attributes:
-        data: where the radiographs are.
-        output: run folder; the state in it is resumed.
-        steps: optimiser steps in all.
-        adversarial_start: step from which the discriminator learns.
-        discriminator_head_start: steps that it learns before the VQ-GAN hears of it. One that
-            starts together with the VQ-GAN's adversarial term is fooled before it has learnt
-            anything, and its adaptive weight then amplifies noise.
-        save_every_seconds: a killed run loses at most this much.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    data: Data
-    output: Path
-    pipeline: Pipeline = Pipeline.DISPLAY
-    geometry: Geometry = Geometry.SQUASH
-    architecture: VqGanArchitecture = VqGanArchitecture()
-    steps: int = 4000
-    batch_size: int = 4
-    learning_rate: float = 8e-4
-    warmup_steps: int = 50
-    final_learning_rate_share: float = 0.1
-    gradient_weight: float = 1.0
-    commitment_weight: float = 0.25
-    codebook_decay: float = 0.99
-    codebook_revive_below: float = 0.3
-    adversarial_start: int = 1500
-    adversarial_weight: float = 0.25
-    adaptive_weight_limit: float = 10.0
-    discriminator_head_start: int = 100
-    discriminator_learning_rate: float = 1e-3
-    augmentation: Augmentation = Augmentation()
-    seed: int = 0
-    device: str = "auto"
-    precision: Precision = "auto"
-    threads: int | None = None
-    save_every_seconds: float = 120.0
-    preview_every_steps: int = 250
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """What the tokenizer is trained on."""
-        return Preprocessing(
-            self.pipeline,
-            self.geometry,
-            self.architecture.image_size,
-            self.architecture.image_channels,
-        )
 
 
 def train_vqgan(config: VqGanTraining) -> Path:
@@ -137,8 +67,9 @@ class VqGanRun:
         self.config = config
         self.cache = cache
         self.train_rows = [i for i, s in enumerate(cache.studies) if s.split == "train"]
-        self.val_rows = [i for i, s in enumerate(cache.studies) if s.split == "val"][:32]
-        if not self.train_rows or not self.val_rows:
+        val_rows = [i for i, s in enumerate(cache.studies) if s.split == "val"]
+        self.val_rows, self.preview_rows = val_rows[:32], preview_rows(cache.studies, val_rows)
+        if not self.train_rows or not val_rows:
             raise DataError("a VQ-GAN needs radiographs of both the train and the val split")
         self.device = resolve_device(config.device)
         self.dtype = resolve_precision(config.precision, self.device)
@@ -157,6 +88,9 @@ class VqGanRun:
             lr=config.discriminator_learning_rate,
             betas=(0.5, 0.9),
         )
+        self.average = WeightAverage(self.vqgan, config.average_decay)
+        self.networks = self._load_networks()
+        self.frozen = False
         self.step = 0
         self.seconds = 0.0
 
@@ -173,6 +107,10 @@ class VqGanRun:
         for group in self.discriminator_optimizer.param_groups:
             group["lr"] = self.config.discriminator_learning_rate  # a changed one is obeyed
         self.step, self.seconds = state["step"], state["seconds"]
+        # States of before there was an average start it from their weights.
+        self.average.load_state_dict(state.get("average", state["vqgan"]))
+        if state.get("frozen", False) and self._codes_are_due():
+            self._freeze_codes()
         _log.info("resumed at step %d", self.step)
 
     def save(self) -> None:
@@ -183,6 +121,8 @@ class VqGanRun:
             "codebook": self.codebook.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
+            "average": self.average.state_dict(),
+            "frozen": self.frozen,
             "step": self.step,
             "seconds": self.seconds,
         }
@@ -192,6 +132,8 @@ class VqGanRun:
         """Step until `config.steps`."""
         config = self.config
         writer = SummaryWriter(str(config.output / "tensorboard"))
+        if config.compile:
+            self._compile()
         saved_at = time.monotonic()
         progress = tqdm(total=config.steps, initial=self.step, desc="vqgan", unit="step")
         with progress:
@@ -206,6 +148,7 @@ class VqGanRun:
                     progress.set_postfix({k: f"{v:.3f}" for k, v in metrics.items()})
                 if self.step % config.preview_every_steps == 0:
                     _write_scalars(writer, self.validate(), self.step)
+                    self.show(writer)
                 if time.monotonic() - saved_at > config.save_every_seconds:
                     self.save()
                     saved_at = time.monotonic()
@@ -223,59 +166,49 @@ class VqGanRun:
         pixels = self._augmented_batch(generator).to(self.device)
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate * self._learning_rate_share()
-        with autocast(self.device, self.dtype):
-            reconstructed, quantized = self.vqgan(pixels)
-        reconstructed = reconstructed.float()
-        pixel_loss = losses.reconstruction_loss(pixels, reconstructed)
-        edge_loss = losses.gradient_loss(pixels, reconstructed)
-        commitment = losses.commitment_loss(quantized, self.vqgan.quantize.embedding.weight)
-        reconstruction = pixel_loss + config.gradient_weight * edge_loss
-        loss = reconstruction + config.commitment_weight * commitment
-        metrics = {"l1": pixel_loss.item(), "edge": edge_loss.item(), "commit": commitment.item()}
-        discriminating = self.step >= config.adversarial_start
+        if self._codes_are_due() and not self.frozen:
+            self.vqgan.load_state_dict(self.average.state_dict())
+            self._freeze_codes()
+        reconstructed, quantized = self._reconstruct(pixels)
+        metrics: dict[str, float] = {}
+        reconstruction = self._reconstruction_term(pixels, reconstructed, metrics)
+        loss = reconstruction + self._feature_term(pixels, reconstructed, metrics)
+        if not self.frozen:
+            codebook = self.vqgan.quantize.embedding.weight
+            commitment = losses.commitment_loss(quantized, codebook)
+            loss = loss + config.commitment_weight * commitment
+            metrics["commit"] = commitment.item()
         if self.step >= config.adversarial_start + config.discriminator_head_start:
-            loss = loss + self._generator_term(reconstructed, reconstruction, metrics)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.vqgan.parameters(), 1.0)
-        # One such step would spoil every weight, and the next save the state.
-        if not norm.isfinite():
-            raise FloatingPointError(f"the gradient of step {self.step} is not finite")
-        self.optimizer.step()
-        revived = self.codebook.update(_on_cpu(quantized), generator)
-        metrics["revived"] = float(revived)
-        if discriminating:
+            loss = loss + self._generator_term(pixels, reconstructed, reconstruction, metrics)
+        self._descend(loss)
+        if not self.frozen:
+            metrics["revived"] = float(self.codebook.update(_on_cpu(quantized), generator))
+        self.average.update(self.vqgan, self.step)
+        if self.step >= config.adversarial_start:
             metrics["disc"] = self._discriminator_step(pixels, reconstructed.detach())
         return metrics
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """PSNR (dB) and codebook use on validation images; writes a picture grid."""
-        self.vqgan.eval()
-        pixels = self.cache.batch(self.val_rows, self.config.architecture.image_channels)
-        parts = [self.vqgan(p.to(self.device)) for p in pixels.split(4)]
-        self.vqgan.train()
-        reconstructed = torch.cat([r.float().cpu().clamp(-1, 1) for r, _ in parts])
-        codes = torch.cat([q.codes.cpu() for _, q in parts])
-        error = (reconstructed - pixels).square().mean(dim=(1, 2, 3))
-        grid = np.concatenate(
-            [
-                np.concatenate([to_grey8(x) for x in rows[:6]], axis=1)
-                for rows in (pixels, reconstructed)
-            ]
-        )
-        Image.fromarray(grid).save(self.config.output / f"preview-{self.step:06d}.png")
-        result = {
-            "val_psnr_db": float((10 * torch.log10(4.0 / error)).mean()),
-            "val_codes_used": float(len(codes.unique())),
-        }
-        _log.info("step %d: %s", self.step, result)
+        """PSNR (dB), structure and codebook use on validation images."""
+        pixels, reconstructed, codes = self._reconstructed_rows(self.val_rows)
+        result = reconstruction_quality(pixels, reconstructed)
+        result["val_codes_used"] = float(len(codes.unique()))
+        _log.info("step %d: %s", self.step, {k: round(v, 4) for k, v in result.items()})
         return result
+
+    @torch.no_grad()
+    def show(self, writer: SummaryWriter) -> None:
+        """Write the picture grid of fixed validation images, as a file and to TensorBoard."""
+        pixels, reconstructed, _ = self._reconstructed_rows(self.preview_rows)
+        grid = picture_grid(pixels, reconstructed)
+        Image.fromarray(grid).save(self.config.output / f"preview-{self.step:06d}.png")
+        writer.add_image("val_reconstructions", grid, self.step, dataformats="HW")
 
     def export(self) -> Path:
         """Write the weights as safetensors and what they are as JSON."""
         path = self.config.output / "vqgan.safetensors"
-        weights = {k: v.detach().cpu().contiguous() for k, v in self.vqgan.state_dict().items()}
+        weights = {k: v.detach().cpu().contiguous() for k, v in self.average.state_dict().items()}
         save_weights(path, weights)
         write_json(
             self.config.output / "vqgan.json",
@@ -301,26 +234,118 @@ class VqGanRun:
         pixels = self.cache.batch(rows, config.architecture.image_channels)
         return augment(pixels, config.augmentation, generator)
 
-    def _generator_term(
-        self, reconstructed: Tensor, reconstruction: Tensor, metrics: dict[str, float]
-    ) -> Tensor:
-        for parameter in self.discriminator.parameters():
-            parameter.requires_grad_(False)
+    def _load_networks(self) -> dict[Path, FeatureNetwork]:
+        """Those of a weight above zero; one that serves both terms is loaded and asked once."""
+        config = self.config
+        terms = (
+            (config.perceptual_network, config.perceptual_weight),
+            (config.clinical_network, config.clinical_weight),
+        )
+        wanted = {path for path, weight in terms if path is not None and weight}
+        return {path: load_feature_network(path, self.device) for path in sorted(wanted)}
+
+    def _compile(self) -> None:
+        """All but the last layer: the adaptive weight is the gradient there alone."""
+        decoder = self.vqgan.decoder
+        for part in (self.vqgan.encoder, decoder.mid, *decoder.up):
+            part.compile()
+
+    def _codes_are_due(self) -> bool:
+        start = self.config.freeze_codes_at
+        return start is not None and self.step >= start
+
+    def _freeze_codes(self) -> None:
+        self.frozen = True
+        for part in (self.vqgan.encoder, self.vqgan.quant_conv, self.vqgan.quantize):
+            part.requires_grad_(False)
+
+    def _reconstruct(self, pixels: Tensor) -> tuple[Tensor, Quantized]:
         with autocast(self.device, self.dtype):
-            fake = self.discriminator(reconstructed)
-        adversarial = losses.adversarial_loss(fake.float())
+            with torch.set_grad_enabled(not self.frozen):
+                quantized = self.vqgan.encode(pixels)
+            reconstructed = self.vqgan.decode(quantized.latents)
+        return reconstructed.float(), quantized
+
+    def _reconstructed_rows(self, rows: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Pixels, their reconstructions and codes, by the averaged weights, on the CPU."""
+        pixels = self.cache.batch(rows, self.config.architecture.image_channels)
+        parts = [self.average.network(p.to(self.device)) for p in pixels.split(4)]
+        reconstructed = torch.cat([r.float().cpu().clamp(-1, 1) for r, _ in parts])
+        return pixels, reconstructed, torch.cat([q.codes.cpu() for _, q in parts])
+
+    def _reconstruction_term(
+        self, pixels: Tensor, reconstructed: Tensor, metrics: dict[str, float]
+    ) -> Tensor:
+        config = self.config
+        pixel_loss = losses.reconstruction_loss(pixels, reconstructed)
+        edge_loss = losses.gradient_loss(pixels, reconstructed)
+        metrics |= {"l1": pixel_loss.item(), "edge": edge_loss.item()}
+        total = pixel_loss + config.gradient_weight * edge_loss
+        if config.texture_weight:
+            texture = losses.texture_loss(pixels, reconstructed)
+            metrics["texture"] = texture.item()
+            total = total + config.texture_weight * texture
+        return total
+
+    def _feature_term(
+        self, pixels: Tensor, reconstructed: Tensor, metrics: dict[str, float]
+    ) -> Tensor:
+        config = self.config
+        total = torch.zeros((), device=self.device)
+        for path, network in self.networks.items():
+            with autocast(self.device, self.dtype):
+                with torch.no_grad():
+                    real = network.maps(pixels)
+                maps = network.maps(reconstructed)
+            if config.perceptual_weight and path == config.perceptual_network:
+                perceptual = losses.perceptual_distance(real, maps)
+                metrics["perceptual"] = perceptual.item()
+                total = total + config.perceptual_weight * perceptual
+            if config.clinical_weight and path == config.clinical_network:
+                clinical = losses.clinical_distance(real, maps)
+                metrics["clinical"] = clinical.item()
+                total = total + config.clinical_weight * clinical
+        return total
+
+    def _descend(self, loss: Tensor) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.vqgan.parameters(), 1.0)
+        # One such step would spoil every weight, and the next save the state.
+        if not norm.isfinite():
+            raise FloatingPointError(f"the gradient of step {self.step} is not finite")
+        self.optimizer.step()
+
+    def _generator_term(
+        self,
+        pixels: Tensor,
+        reconstructed: Tensor,
+        reconstruction: Tensor,
+        metrics: dict[str, float],
+    ) -> Tensor:
+        config = self.config
+        self.discriminator.requires_grad_(False)
+        with autocast(self.device, self.dtype):
+            maps = self.discriminator.maps(reconstructed)
+        adversarial = losses.adversarial_loss(maps[-1].float())
         weight = losses.adaptive_weight(
             reconstruction,
             adversarial,
             self.vqgan.decoder.conv_out.weight,
-            limit=self.config.adaptive_weight_limit,
+            limit=config.adaptive_weight_limit,
         )
         metrics["adv_weight"] = weight.item()
-        return self.config.adversarial_weight * weight * adversarial
+        total = config.adversarial_weight * weight * adversarial
+        if config.feature_matching_weight:
+            with autocast(self.device, self.dtype), torch.no_grad():
+                real = self.discriminator.maps(pixels)
+            matching = losses.feature_matching_loss(real[:-1], maps[:-1])
+            metrics["matching"] = matching.item()
+            total = total + config.feature_matching_weight * matching
+        return total
 
     def _discriminator_step(self, real: Tensor, fake: Tensor) -> float:
-        for parameter in self.discriminator.parameters():
-            parameter.requires_grad_(True)
+        self.discriminator.requires_grad_(True)
         with autocast(self.device, self.dtype):
             logits = self.discriminator(torch.cat([real, fake])).float()
         loss = losses.hinge_discriminator_loss(logits[: len(real)], logits[len(real) :])
