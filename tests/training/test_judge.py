@@ -20,13 +20,11 @@ from llmcxr_training.data import DataError, read_manifest
 from llmcxr_training.datasets import JsonlData
 from llmcxr_training.judge import Judge, JudgeConfig
 from llmcxr_training.judge_pictures import JudgeAugmentation, augmented
+from llmcxr_training.judge_settings import JudgeArchitecture, JudgeTraining
 from llmcxr_training.pixel_cache import PixelCache
 from llmcxr_training.run_state import seed_everything
-from llmcxr_training.targets import raw_texts
 from llmcxr_training.train_judge import (
-    JudgeArchitecture,
     JudgeRun,
-    JudgeTraining,
     balanced_loss,
     train_judge,
 )
@@ -201,7 +199,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(bright_and_dark: Path, tmp_path:
     studies = read_manifest(bright_and_dark, splits=("train", "val"))
     cache = PixelCache.open(studies, Preprocessing(image_size=32, channels=1), tmp_path / "cache")
     seed_everything(config.seed)
-    first = JudgeRun(config, cache, raw_texts(bright_and_dark))
+    first = JudgeRun(config, cache)
     for _ in range(7):
         first.train_step()
         first.step += 1

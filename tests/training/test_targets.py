@@ -17,7 +17,6 @@ from llmcxr_training.targets import (
     HEADINGS,
     PRESENT,
     UNKNOWN,
-    raw_texts,
     target_table,
     targets,
 )
@@ -93,24 +92,13 @@ def manifest(tmp_path: Path) -> Path:
 
 
 def test_the_raw_text_counts_not_the_cleaned_one(manifest: Path) -> None:
-    studies, texts = read_manifest(manifest), raw_texts(manifest)
+    studies = read_manifest(manifest)
     assert "cardiomegaly" not in studies[0].report.text
     findings = ("Cardiomegaly", "Pleural Effusion")
-    table = target_table(studies, texts, findings)
+    table = target_table(studies, findings)
     assert table.dtype == np.float32
     np.testing.assert_array_equal(table, [[1, 0], [0, 1], [np.nan, np.nan]])
-    # Without raw texts (another collection's reader) the report as it is read.
-    assert target_table(studies[:1], {}, findings)[0, 0] == 0
-    assert target_table([], texts, findings).shape == (0, 2)
-    assert target_table(studies, texts, FINDINGS).shape == (3, 14)
+    assert target_table([], findings).shape == (0, 2)
+    assert target_table(studies, FINDINGS).shape == (3, 14)
     with pytest.raises(DataError, match="Cariomegaly"):
-        target_table(studies, texts, ("Cariomegaly",))
-
-
-def test_a_manifest_that_cannot_be_read(manifest: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError):
-        raw_texts(tmp_path / "none.jsonl")
-    for line in ("{", "[1]", '{"id": "x"}'):
-        manifest.write_text(line + "\n")
-        with pytest.raises(DataError):
-            raw_texts(manifest)
+        target_table(studies, ("Cariomegaly",))

@@ -33,7 +33,8 @@ def vqgan(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006 
 @app.command()
 def judge(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006
     """Train the classifier that judges images, or continue its run."""
-    from llmcxr_training.train_judge import JudgeTraining, train_judge
+    from llmcxr_training.judge_settings import JudgeTraining
+    from llmcxr_training.train_judge import train_judge
 
     typer.echo(train_judge(read_config(config, JudgeTraining, overrides)))
 

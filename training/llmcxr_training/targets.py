@@ -16,10 +16,8 @@ the words that were redacted afterwards.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,37 +77,18 @@ def targets(text: str, index_terms: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def target_table(
-    studies: Sequence[Study], texts: Mapping[str, str], findings: Sequence[str]
-) -> NDArray[np.float32]:
-    """Targets (N, len(findings)) of `studies`; a study without raw text has its report's.
+def target_table(studies: Sequence[Study], findings: Sequence[str]) -> NDArray[np.float32]:
+    """Targets (N, len(findings)) of `studies`.
 
     Raises:
         DataError: not a finding of the labeller.
     """
     if unknown := set(findings) - set(FINDINGS):
         raise DataError(f"no findings of the labeller: {', '.join(sorted(unknown))}")
-    rows = [targets(texts.get(s.id, s.report.text), s.labels) for s in studies]
+    rows = [targets(s.raw_text, s.labels) for s in studies]
     return np.array([[row[f] for f in findings] for row in rows], np.float32).reshape(
         len(studies), len(findings)
     )
-
-
-def raw_texts(manifest: Path) -> dict[str, str]:
-    """Findings and impression as they stand in the JSONL `manifest`, by study id.
-
-    Raises:
-        DataError: it cannot be read.
-    """
-    texts: dict[str, str] = {}
-    try:
-        for line in manifest.read_text(encoding="utf-8").split("\n"):
-            if line.strip():
-                record = json.loads(line)
-                texts[record["id"]] = f"{record['findings']}\n{record['impression']}"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{manifest}: {type(error).__name__}: {error}") from error
-    return texts
 
 
 def _indexed(finding: str, index_terms: Sequence[str]) -> float:

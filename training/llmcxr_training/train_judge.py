@@ -6,7 +6,6 @@ with the best macro AUROC on the val split's frontal images is kept. The test sp
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 import time
@@ -16,20 +15,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from llmcxr_models.preprocess import Geometry, Preprocessing
-from llmcxr_models.radiograph import Pipeline
+from llmcxr_models.preprocess import Preprocessing
 from llmcxr_training.data import DataError, describe
-from llmcxr_training.datasets import Data
-from llmcxr_training.finding_mentions import NO_FINDING, SUPPORT_DEVICES
 from llmcxr_training.judge import JUDGE_JSON, JUDGE_WEIGHTS, Judge, JudgeConfig
-from llmcxr_training.judge_pictures import JudgeAugmentation, augmented
+from llmcxr_training.judge_pictures import augmented
+from llmcxr_training.judge_settings import JudgeTraining
 from llmcxr_training.metrics.classification import (
     MACRO,
     auroc,
@@ -38,7 +34,7 @@ from llmcxr_training.metrics.classification import (
     measured_findings,
 )
 from llmcxr_training.pixel_cache import PixelCache
-from llmcxr_training.precision import Precision, autocast, resolve_device, resolve_precision
+from llmcxr_training.precision import autocast, resolve_device, resolve_precision
 from llmcxr_training.run_state import (
     git_state,
     load_state,
@@ -47,70 +43,9 @@ from llmcxr_training.run_state import (
     write_json,
 )
 from llmcxr_training.targets import target_table
+from llmcxr_training.weight_average import WeightAverage
 
 _log = logging.getLogger(__name__)
-
-
-class JudgeArchitecture(BaseModel):
-    """The `[architecture]` table; see `JudgeConfig`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    input_size: int = 192
-    widths: tuple[int, ...] = (32, 64, 128, 192)
-    blocks: int = 2
-    norm_groups: int = 8
-    dropout: float = 0.2
-
-
-class JudgeTraining(BaseModel):
-    """Everything that a judge's run depends on.
-
-    Attributes:
-        data: where the radiographs are.
-        output: run folder; the state in it is resumed.
-        findings: what is learnt; fixed in advance, never chosen by the test split.
-        steps: optimiser steps in all.
-        largest_positive_weight: limit of the weight of a finding's positives, which else is
-            the number of its negatives for each positive.
-        average_decay: of the running means of the weights; those are what is validated and kept.
-        least_val_positives: findings with fewer in the val split do not choose the best step.
-        save_every_seconds: a killed run loses at most this much.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    data: Data
-    output: Path
-    pipeline: Pipeline = Pipeline.DISPLAY
-    geometry: Geometry = Geometry.SQUASH
-    image_size: int = 256
-    findings: tuple[str, ...] = (
-        NO_FINDING,
-        "Cardiomegaly",
-        "Lung Lesion",
-        "Lung Opacity",
-        "Atelectasis",
-        "Pleural Effusion",
-        "Edema",
-        SUPPORT_DEVICES,
-    )
-    architecture: JudgeArchitecture = JudgeArchitecture()
-    augmentation: JudgeAugmentation = JudgeAugmentation()
-    steps: int = 4500
-    batch_size: int = 16
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.05
-    warmup_steps: int = 100
-    largest_positive_weight: float = 8.0
-    average_decay: float = 0.998
-    least_val_positives: int = 10
-    validate_every_steps: int = 250
-    seed: int = 0
-    device: str = "auto"
-    precision: Precision = "auto"
-    threads: int | None = None
-    save_every_seconds: float = 120.0
 
 
 def train_judge(config: JudgeTraining) -> Path:
@@ -125,7 +60,7 @@ def train_judge(config: JudgeTraining) -> Path:
     _log.info("data: %s", describe(studies))
     preprocessing = Preprocessing(config.pipeline, config.geometry, config.image_size, 1)
     cache = PixelCache.open(studies, preprocessing, config.output.parent / "pixels")
-    run = JudgeRun(config, cache, {s.id: s.raw_text for s in studies})
+    run = JudgeRun(config, cache)
     run.resume()
     run.train()
     return run.export()
@@ -134,10 +69,10 @@ def train_judge(config: JudgeTraining) -> Path:
 class JudgeRun:
     """One run: the judge, its running mean, the optimiser, and the step they are at."""
 
-    def __init__(self, config: JudgeTraining, cache: PixelCache, texts: dict[str, str]) -> None:
+    def __init__(self, config: JudgeTraining, cache: PixelCache) -> None:
         self.config = config
         self.cache = cache
-        self.targets = target_table(cache.studies, texts, config.findings)
+        self.targets = target_table(cache.studies, config.findings)
         rows = np.flatnonzero(np.isfinite(self.targets).any(axis=1)).tolist()
         self.train_rows = [i for i in rows if cache.studies[i].split == "train"]
         self.val_rows = [
@@ -150,7 +85,7 @@ class JudgeRun:
         self.dtype = resolve_precision(config.precision, self.device)
         architecture = JudgeConfig(config.findings, **config.architecture.model_dump())
         self.judge = Judge(architecture).to(self.device)
-        self.average = copy.deepcopy(self.judge).eval().requires_grad_(False)
+        self.average = WeightAverage(self.judge, config.average_decay)
         self.optimizer = torch.optim.AdamW(
             self.judge.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
@@ -227,7 +162,7 @@ class JudgeRun:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.judge.parameters(), 1.0)
         self.optimizer.step()
-        self._update_average()
+        self.average.update(self.judge, self.step)
         return loss.item()
 
     def validate(self) -> dict[str, float]:
@@ -248,12 +183,12 @@ class JudgeRun:
 
     def export(self) -> Path:
         """Write the best step's weights as safetensors and what they are as JSON."""
-        self.average.load_state_dict(self.best["weights"])
+        self.average.network.load_state_dict(self.best["weights"])
         targets, scores = self.targets[self.val_rows], self._val_scores()
         thresholds = [
             best_f1_threshold(targets[:, c], scores[:, c]) for c in range(targets.shape[1])
         ]
-        described = self.average.config.to_dict() | {"thresholds": thresholds}
+        described = self.average.network.config.to_dict() | {"thresholds": thresholds}
         path = self.config.output / JUDGE_WEIGHTS
         save_file(self.best["weights"], path)
         write_json(
@@ -298,7 +233,7 @@ class JudgeRun:
 
     def _val_scores(self) -> NDArray[np.float32]:
         parts = [
-            self.average.scores(self.cache.batch(self.val_rows[i : i + 32], 1)).numpy()
+            self.average.network.scores(self.cache.batch(self.val_rows[i : i + 32], 1)).numpy()
             for i in range(0, len(self.val_rows), 32)
         ]
         return np.concatenate(parts)
@@ -313,16 +248,10 @@ class JudgeRun:
         weights = absent / np.maximum(present, 1)
         return torch.from_numpy(weights).float().clamp(0.1, self.config.largest_positive_weight)
 
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        # The first steps' weights are not worth remembering.
-        decay = min(self.config.average_decay, (1 + self.step) / (10 + self.step))
-        for mean, value in zip(self.average.parameters(), self.judge.parameters(), strict=True):
-            mean.lerp_(value, 1 - decay)
-
     def _average_weights(self) -> dict[str, Tensor]:
         return {
-            k: v.detach().cpu().clone().contiguous() for k, v in self.average.state_dict().items()
+            k: v.detach().cpu().clone().contiguous()
+            for k, v in self.average.network.state_dict().items()
         }
 
     def _learning_rate_share(self) -> float:

@@ -1,0 +1,76 @@
+"""Everything that a judge's run depends on: the TOML file of `llmcxr-train judge`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from llmcxr_models.preprocess import Geometry
+from llmcxr_models.radiograph import Pipeline
+from llmcxr_training.datasets import Data
+from llmcxr_training.finding_mentions import NO_FINDING, SUPPORT_DEVICES
+from llmcxr_training.judge_pictures import JudgeAugmentation
+from llmcxr_training.precision import Precision
+
+
+class JudgeArchitecture(BaseModel):
+    """The `[architecture]` table; see `JudgeConfig`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    input_size: int = 192
+    widths: tuple[int, ...] = (32, 64, 128, 192)
+    blocks: int = 2
+    norm_groups: int = 8
+    dropout: float = 0.2
+
+
+class JudgeTraining(BaseModel):
+    """Everything that a judge's run depends on.
+
+    Attributes:
+        data: where the radiographs are.
+        output: run folder; the state in it is resumed.
+        findings: what is learnt; fixed in advance, never chosen by the test split.
+        steps: optimiser steps in all.
+        largest_positive_weight: limit of the weight of a finding's positives, which else is
+            the number of its negatives for each positive.
+        average_decay: of the running means of the weights; those are what is validated and kept.
+        least_val_positives: findings with fewer in the val split do not choose the best step.
+        save_every_seconds: a killed run loses at most this much.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: Data
+    output: Path
+    pipeline: Pipeline = Pipeline.DISPLAY
+    geometry: Geometry = Geometry.SQUASH
+    image_size: int = 256
+    findings: tuple[str, ...] = (
+        NO_FINDING,
+        "Cardiomegaly",
+        "Lung Lesion",
+        "Lung Opacity",
+        "Atelectasis",
+        "Pleural Effusion",
+        "Edema",
+        SUPPORT_DEVICES,
+    )
+    architecture: JudgeArchitecture = JudgeArchitecture()
+    augmentation: JudgeAugmentation = JudgeAugmentation()
+    steps: int = 4500
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    warmup_steps: int = 100
+    largest_positive_weight: float = 8.0
+    average_decay: float = 0.998
+    least_val_positives: int = 10
+    validate_every_steps: int = 250
+    seed: int = 0
+    device: str = "auto"
+    precision: Precision = "auto"
+    threads: int | None = None
+    save_every_seconds: float = 120.0
