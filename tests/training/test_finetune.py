@@ -16,8 +16,9 @@ from llmcxr_training.data import DataError
 from llmcxr_training.finetune import Finetuning, FinetuningRun, collate
 from llmcxr_training.instructions import Example, Mixing
 from llmcxr_training.language_model import ImageTextModel
+from llmcxr_training.refinement import Refinement
 from llmcxr_training.run_state import load_state
-from llmcxr_training.stage import finetune
+from llmcxr_training.stage import encode, finetune
 
 MakeConfig = Callable[..., Finetuning]
 CONSTANT = {"warmup_steps": 0, "final_learning_rate_share": 1.0}
@@ -112,6 +113,32 @@ def test_validation_changes_nothing(make_config: MakeConfig, tmp_path: Path) -> 
     often = finetune(make_config(output=tmp_path / "often", validate_every_steps=1))
     never = finetune(make_config(output=tmp_path / "never"))
     assert same(weights(often), weights(never))
+
+
+def test_epochs_count_radiographs(make_config: MakeConfig) -> None:
+    assert finetune(make_config(epochs=0.5, batch_size=2, micro_batch_size=2)).step == 3
+
+
+def test_codes_can_be_made_before(make_config: MakeConfig) -> None:
+    config = make_config(steps=0)
+    (codes,) = encode(config).glob("codes-*.npz")
+    made = codes.stat().st_mtime_ns
+    finetune(config)
+    assert [path.stat().st_mtime_ns for path in config.vqgan.glob("codes-*.npz")] == [made]
+
+
+def test_a_refined_stage_uses_the_codes_of_the_first(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    first = make_config(steps=1, refinement=Refinement(views=("frontal", "lateral")))
+    finetune(first)
+    refined = Refinement(first_study_only=True, sections="impression")
+    second = make_config(
+        steps=1, initial=first.output, output=tmp_path / "second", refinement=refined
+    )
+    run = finetune(second)
+    assert len(list(first.vqgan.glob("codes-*.npz"))) == 1
+    assert run.step == 1
 
 
 def test_a_second_stage_starts_from_the_first(make_config: MakeConfig, tmp_path: Path) -> None:

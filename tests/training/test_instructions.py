@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from llmcxr_training.instructions import (
     PlainInstruction,
     read_instructions,
 )
-from llmcxr_training.questions import FINDINGS, NO, YES, draw_questions, is_indexed
+from llmcxr_training.questions import FINDINGS, NO, YES, draw_questions, is_indexed, is_normal
 
 CODES, LENGTH = 16, 4
 PLAIN = [PlainInstruction("Say hello.", "in French", "bonjour")]
@@ -227,3 +228,28 @@ def test_instructions_are_read_and_malformed_ones_refused(tmp_path: Path) -> Non
             read_instructions(path)
     with pytest.raises(DataError):
         read_instructions(tmp_path / "none.jsonl")
+
+
+def test_questions_are_true_to_chexpert_s_observations() -> None:
+    labels = ("cardiomegaly", "edema/questionable", "support devices")
+    enlarged = replace(study(0, labels), labelled_by="chexpert")
+    asked = dict(draw_questions(enlarged, 100, random.Random(0)))
+    answers = {
+        name: [a for q, a in asked.items() if name in q]
+        for name in ("cardiomegaly", "effusion", "edema", "granuloma")
+    }
+    # Neither what the labeller is uncertain of, nor what it has no word for.
+    assert answers == {"cardiomegaly": [YES], "effusion": [NO], "edema": [], "granuloma": []}
+    for labels, normal in (
+        (("no finding", "support devices"), True),
+        (("no finding", "edema/questionable"), False),
+        (("fracture",), False),
+    ):
+        assert is_normal(replace(study(0, labels), labelled_by="chexpert")) is normal
+
+
+def test_dolly_s_instructions_are_read_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "dolly.jsonl"
+    record = {"instruction": "Add.", "context": "1 1", "response": "2", "category": "qa"}
+    path.write_text(json.dumps(record) + "\n")
+    assert read_instructions(path) == [PlainInstruction("Add.", "1 1", "2")]

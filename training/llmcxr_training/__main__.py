@@ -40,6 +40,15 @@ def judge(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006
 
 
 @app.command()
+def encode(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006
+    """Encode the images of a fine-tuning stage, where that should not wait for its processes."""
+    from llmcxr_training.finetune import Finetuning
+    from llmcxr_training.stage import encode as encode_stage
+
+    typer.echo(encode_stage(read_config(config, Finetuning, overrides)))
+
+
+@app.command()
 def finetune(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006
     """Encode the images if needed, and fine-tune one stage, or continue its run."""
     from llmcxr_training.finetune import Finetuning

@@ -28,6 +28,7 @@ from llmcxr_training.instructions import Example, ExampleSampler, Mixing
 from llmcxr_training.language_model import ImageTextModel, Lora, Losses
 from llmcxr_training.precision import Precision, autocast, resolve_precision
 from llmcxr_training.processes import Processes
+from llmcxr_training.refinement import Refinement
 from llmcxr_training.run_state import git_state, load_state, save_state, write_json
 
 _log = logging.getLogger(__name__)
@@ -43,6 +44,8 @@ class Finetuning(BaseModel):
         instructions: JSONL of natural-language instructions.
         output: run folder; the state in it is resumed.
         initial: run folder whose weights this stage starts from.
+        steps: optimiser steps in all.
+        epochs: in place of steps: as many times as many sequences as there are radiographs.
         batch_size: sequences in an optimiser step, of all processes together.
         micro_batch_size: sequences that a process computes at once.
         lora: adapters; "none" for full fine-tuning.
@@ -62,12 +65,13 @@ class Finetuning(BaseModel):
     instructions: Path
     output: Path
     initial: Path | None = None
-    views: tuple[str, ...] = ("frontal",)
+    refinement: Refinement = Refinement()
     template: str = "smollm2"
     augmentation: Augmentation = Augmentation()
     mixing: Mixing = Mixing()
     lora: Lora | None = Lora()
     steps: int = 1000
+    epochs: float | None = None
     batch_size: int = 8
     micro_batch_size: int = 8
     max_tokens: int = 512

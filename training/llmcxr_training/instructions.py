@@ -12,6 +12,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -75,7 +76,10 @@ class PlainInstruction:
 
 
 def read_instructions(path: Path) -> list[PlainInstruction]:
-    """Read the self-instruct layout: `instruction` and `instances` of `input`, `output`.
+    """Read JSONL in the layout of self-instruct or of databricks-dolly-15k.
+
+    The first has `instruction` and `instances` of `input` and `output`, the second
+    `instruction`, `context` and `response`. Instructions without an answer are left out.
 
     Raises:
         DataError: no such file, or a malformed line.
@@ -84,14 +88,20 @@ def read_instructions(path: Path) -> list[PlainInstruction]:
         # Not splitlines(): JSON may hold line separators of Unicode, unescaped.
         lines = path.read_text(encoding="utf-8").split("\n")
         records = [json.loads(line) for line in lines if line.strip()]
-        return [
-            PlainInstruction(record["instruction"], instance["input"], instance["output"])
-            for record in records
-            for instance in record["instances"]
-            if instance["output"].strip()
-        ]
+        found = [instruction for record in records for instruction in _instructions(record)]
+        return [instruction for instruction in found if instruction.output.strip()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} holds no instructions: {type(error).__name__}") from error
+
+
+def _instructions(record: dict[str, Any]) -> list[PlainInstruction]:
+    if "response" in record:
+        texts = (record["instruction"], record["context"], record["response"])
+        return [PlainInstruction(*texts)]
+    return [
+        PlainInstruction(record["instruction"], instance["input"], instance["output"])
+        for instance in record["instances"]
+    ]
 
 
 class ExampleSampler:

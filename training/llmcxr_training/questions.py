@@ -1,4 +1,5 @@
-"""Short questions about findings with yes / no answers, made from a study's index terms.
+"""Short questions about findings with yes / no answers, made from a study's labels: index terms
+of human indexers, or the observations of CheXpert's labeller.
 
 They teach `/answer-question`, and they are the constrained interface that gives a finding a
 probability (the log-probabilities of two answers).
@@ -22,23 +23,31 @@ class Finding:
     Attributes:
         name: as it stands in a question.
         headings: first parts of the index terms that affirm it.
+        observations: those of CheXpert that affirm it; none where its labeller cannot tell.
     """
 
     name: str
     headings: frozenset[str]
+    observations: frozenset[str] = frozenset()
 
 
 FINDINGS = (
-    Finding("cardiomegaly", frozenset({"cardiomegaly", "cardiac shadow"})),
-    Finding("pleural effusion", frozenset({"pleural effusion"})),
-    Finding("atelectasis", frozenset({"pulmonary atelectasis"})),
     Finding(
-        "lung opacity", frozenset({"opacity", "airspace disease", "consolidation", "infiltrate"})
+        "cardiomegaly", frozenset({"cardiomegaly", "cardiac shadow"}), frozenset({"cardiomegaly"})
     ),
-    Finding("a nodule or mass", frozenset({"nodule", "mass"})),
+    Finding("pleural effusion", frozenset({"pleural effusion"}), frozenset({"pleural effusion"})),
+    Finding("atelectasis", frozenset({"pulmonary atelectasis"}), frozenset({"atelectasis"})),
+    Finding(
+        "lung opacity",
+        frozenset({"opacity", "airspace disease", "consolidation", "infiltrate"}),
+        frozenset({"lung opacity", "consolidation"}),
+    ),
+    Finding("a nodule or mass", frozenset({"nodule", "mass"}), frozenset({"lung lesion"})),
     Finding("a calcified granuloma", frozenset({"calcified granuloma", "granulomatous disease"})),
     Finding(
-        "pulmonary congestion or edema", frozenset({"pulmonary congestion", "pulmonary edema"})
+        "pulmonary congestion or edema",
+        frozenset({"pulmonary congestion", "pulmonary edema"}),
+        frozenset({"edema"}),
     ),
 )
 
@@ -54,24 +63,36 @@ NORMAL_QUESTIONS = (
 
 
 def present(study: Study, finding: Finding) -> bool:
-    """Whether the index terms of `study` affirm `finding`."""
+    """Whether the labels of `study` affirm `finding`."""
+    if study.labelled_by == "chexpert":
+        return not finding.observations.isdisjoint(study.labels)
     return any(label.split("/")[0].strip() in finding.headings for label in study.labels)
 
 
+def can_tell(study: Study, finding: Finding) -> bool:
+    """Whether the labels of `study` decide about `finding`, one way or the other."""
+    if study.labelled_by != "chexpert" or present(study, finding):
+        return True
+    uncertain = {f"{name}/questionable" for name in finding.observations}
+    return bool(finding.observations) and uncertain.isdisjoint(study.labels)
+
+
 def is_normal(study: Study) -> bool:
-    """Whether the study is indexed as normal and nothing else."""
+    """Whether the study is labelled as normal and nothing else; devices are nothing else."""
+    if study.labelled_by == "chexpert":
+        return set(study.labels) - {"support devices"} == {"no finding"}
     return set(study.labels) == {"normal"}
 
 
 def is_indexed(study: Study) -> bool:
-    """Whether the index terms can be trusted to be complete."""
+    """Whether the labels can be trusted to be complete."""
     return bool(study.labels) and not UNUSABLE_LABELS & set(study.labels)
 
 
 def draw_questions(study: Study, count: int, rng: random.Random) -> list[tuple[str, str]]:
     """Up to `count` questions with their answers, present findings first so that both occur."""
     asked = [("normal", is_normal(study))]
-    asked += [(finding.name, present(study, finding)) for finding in FINDINGS]
+    asked += [(f.name, present(study, f)) for f in FINDINGS if can_tell(study, f)]
     rng.shuffle(asked)
     true = [item for item in asked if item[1]][: max(1, count // 2)]
     false = [item for item in asked if not item[1]][: count - len(true)]

@@ -78,7 +78,7 @@ def publish(
             vocabulary=grown.vocabulary,
             vqgan=trained.vqgan.config,
             preprocessing=trained.preprocessing,
-            views=config.views,
+            views=config.refinement.views,
             max_model_len=max_model_len,
             files=hash_files(built),
             provenance=_provenance(config, state),

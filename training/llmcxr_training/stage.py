@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from llmcxr_training.language_model import ImageTextModel
 from llmcxr_training.pixel_cache import PixelCache
 from llmcxr_training.precision import resolve_device, resolve_precision
 from llmcxr_training.processes import Processes
+from llmcxr_training.refinement import refine
 from llmcxr_training.run_state import seed_everything
 
 _log = logging.getLogger(__name__)
@@ -112,8 +114,10 @@ def finetune(config: Finetuning) -> FinetuningRun:
         grown = grow(config.base, trained.vqgan, config.template, config.output.parent / "base")
         if processes.is_main:
             grown.tokenizer.save_pretrained(config.output / TOKENIZER_FOLDER)
-        studies = load_studies(config)
-        images = load_codes(config, trained, studies)
+        everything = config.data.studies()
+        studies = refine(everything, config.refinement)
+        _log.info("data: %s", describe(studies))
+        images = load_codes(config, trained, studies, everything)
     builder = PromptBuilder(
         config.template,
         grown.vocabulary,
@@ -124,13 +128,27 @@ def finetune(config: Finetuning) -> FinetuningRun:
         _sampler(config, [s for s in studies if s.split == split], images, part, builder)
         for split, part in (("train", plain[:-25]), ("val", plain[-25:]))
     )
-    _log.info("training studies: %d, validation studies: %d", len(train), len(val))
+    if config.epochs is not None:
+        steps = math.ceil(config.epochs * len(train) / config.batch_size)
+        config = config.model_copy(update={"steps": steps})
+    _log.info("training: %d, validation: %d, steps: %d", len(train), len(val), config.steps)
     dtype = resolve_precision(config.precision, processes.device)
     model = ImageTextModel(grown.model, grown.vocabulary, config.lora, dtype)
     run = FinetuningRun(config, model, train, val, processes)
     run.resume()
     run.train()
     return run
+
+
+def encode(config: Finetuning) -> Path:
+    """Make the codes that a stage will need, with one process; the folder that they are in."""
+    config.output.mkdir(parents=True, exist_ok=True)
+    check_vqgan(config)
+    everything = config.data.studies()
+    studies = refine(everything, config.refinement)
+    _log.info("data: %s", describe(studies))
+    load_codes(config, TrainedVqGan.load(config.vqgan), studies, everything)
+    return config.vqgan
 
 
 def check_vqgan(config: Finetuning) -> None:
@@ -148,21 +166,20 @@ def check_vqgan(config: Finetuning) -> None:
         (config.output / _VQGAN_DIGEST).write_text(f"{digest}\n")
 
 
-def load_studies(config: Finetuning) -> list[Study]:
-    """The studies of the configured data set and views, without the test patients."""
-    studies = config.data.studies()
-    kept = [s for s in studies if ("frontal" if s.is_frontal else "lateral") in config.views]
-    _log.info("data: %s", describe(kept))
-    return kept
-
-
 def load_codes(
-    config: Finetuning, trained: TrainedVqGan, studies: Sequence[Study]
+    config: Finetuning,
+    trained: TrainedVqGan,
+    studies: Sequence[Study],
+    everything: Sequence[Study],
 ) -> EncodedImages:
-    """Codes of the studies; made once for these weights and studies, kept with the VQ-GAN."""
-    path = config.vqgan / f"codes-{_codes_key(config, studies)}.npz"
-    if path.is_file():
-        return EncodedImages.load(path)
+    """Codes of the studies; made once for these weights and studies, kept with the VQ-GAN.
+
+    A refined stage finds its codes among those that a stage of the whole data set has made.
+    """
+    for wanted in (everything, studies):
+        path = config.vqgan / f"codes-{_codes_key(config, wanted)}.npz"
+        if path.is_file():
+            return EncodedImages.load(path)
     cache = PixelCache.open(studies, trained.preprocessing, config.vqgan.parent / "pixels")
     tokenizer = ImageTokenizer(trained.vqgan, resolve_device(config.device))
     images = encode_images(cache, tokenizer, config.augmentation, seed=config.seed)
