@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from llmcxr_models.vqgan import VqGanConfig
 from llmcxr_training.config_file import ConfigError, read_config
 from llmcxr_training.finetune import Finetuning
 from llmcxr_training.precision import autocast, resolve_device, resolve_precision
+from llmcxr_training.refinement import Refinement
 from llmcxr_training.run_state import git_state, load_state, save_state
 from llmcxr_training.vqgan_settings import VqGanTraining
 
@@ -84,6 +86,33 @@ def test_the_configurations_that_ship_are_valid(name: str, kind: type) -> None:
     assert files
     for file in files:
         read_config(file, kind, [])
+
+
+def test_the_paper_s_configurations_are_valid() -> None:
+    vqgan = read_config(CONFIGS / "paper" / "vqgan.toml", VqGanTraining, [])
+    stages = [
+        read_config(CONFIGS / "paper" / f"{name}.toml", Finetuning, [])
+        for name in ("stage1", "stage2")
+    ]
+    for stage in stages:
+        assert stage.vqgan == vqgan.output
+        assert (stage.learning_rate, stage.epochs, stage.warmup_steps) == (5e-6, 5, 50)
+        assert (stage.batch_size, stage.micro_batch_size) == (8 * 2, 2)
+        assert stage.lora is None
+    assert VqGanConfig(**vqgan.architecture.model_dump()) == VqGanConfig()
+
+
+@pytest.mark.parametrize("name", ["finetune-stage{}", "paper/stage{}"])
+def test_the_second_stage_is_the_refined_one(name: str) -> None:
+    one, two = (
+        read_config(CONFIGS / f"{name.format(stage)}.toml", Finetuning, []) for stage in (1, 2)
+    )
+    assert two.initial == one.output
+    assert (one.vqgan, one.base, one.template, one.lora) == (
+        *(two.vqgan, two.base, two.template, two.lora),
+    )
+    assert one.refinement == Refinement(views=("frontal", "lateral"))
+    assert two.refinement == Refinement(first_study_only=True, sections="impression")
 
 
 def test_precision_is_chosen_once() -> None:

@@ -83,8 +83,28 @@ def test_assembled_logits_are_the_trained_model_s(
     changed = {"base": neox_folder} if family == "neox" else {}
     released = _release(make_config(**changed), tmp_path)
     checkpoint = assemble(released.release, released.base, tmp_path / "checkpoint")
-    model = released.model
-    vocabulary = Checkpoint.open(checkpoint.path).manifest.vocabulary
+    _served_is_trained(Checkpoint.open(checkpoint.path), released.model)
+
+
+@pytest.mark.parametrize("family", ["llama", "neox"])
+def test_a_run_without_adapters_becomes_a_checkpoint_at_once(
+    family: str, make_config: Callable[..., Finetuning], neox_folder: Path, tmp_path: Path
+) -> None:
+    changed = {"base": neox_folder} if family == "neox" else {}
+    config = make_config(lora=None, **changed)
+    for _ in range(2):  # the second time over the first
+        released = _release(config, tmp_path)
+    checkpoint = Checkpoint.open(released.release)
+    _served_is_trained(checkpoint, released.model)
+    assert not (released.release / "delta.safetensors").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("x")
+    with pytest.raises(InvalidCheckpoint, match="left alone"):
+        publish(config, tmp_path / "mine", name="tiny", version="1", max_model_len=512)
+
+
+def _served_is_trained(checkpoint: Checkpoint, model: ImageTextModel) -> None:
+    vocabulary = checkpoint.manifest.vocabulary
     served = AutoModelForCausalLM.from_pretrained(checkpoint.llm_path, dtype=torch.float32)
     assert not served.config.tie_word_embeddings
     assert served.get_input_embeddings().weight.shape[0] == vocabulary.size

@@ -1,4 +1,4 @@
-"""Base weights + what was trained -> the weights that vLLM serves.
+"""Base weights + what was trained -> the weights that vLLM serves; or all that was trained.
 
 The products of bfloat16 adapter matrices are summed in float64, where they are exact for all
 practical purposes, and rounded once to bfloat16: the merged file is the same, bit for bit, on
@@ -104,6 +104,24 @@ def merge(model: PreTrainedModel, delta: Delta, image_offset: int) -> dict[str, 
     merged[embedding] = torch.cat([text, delta.tensors["image_rows"]])
     merged[head] = torch.cat([text_head, delta.tensors["image_head"]])
     return {name: tensor.contiguous() for name, tensor in sorted(merged.items())}
+
+
+def whole_weights(base: PreTrainedModel, model: ImageTextModel) -> dict[str, Tensor]:
+    """Weights of a fully fine-tuned `model` by the names of `base`'s state dict, bfloat16.
+
+    Args:
+        base: what `model` was grown from; its names are taken, its values are not.
+        model: trained without adapters.
+    """
+    embedding, head = embedding_names(base)
+    weights = {
+        f"{base.base_model_prefix}.{name}": tensor
+        for name, tensor in model.backbone.state_dict().items()
+    }
+    text_head = model.text_rows if model.text_head is None else model.text_head
+    weights[embedding] = torch.cat([model.text_rows, model.image_rows])
+    weights[head] = torch.cat([text_head, model.image_head])
+    return {n: t.detach().to(torch.bfloat16).contiguous() for n, t in sorted(weights.items())}
 
 
 def embedding_names(model: PreTrainedModel) -> tuple[str, str]:

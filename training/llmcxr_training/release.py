@@ -7,7 +7,8 @@
     README.md            the model card
 
 `publish` writes it from training runs; `assemble` merges it with the base model into what the
-service opens, and accepts the result only if every digest is the published one.
+service opens, and accepts the result only if every digest is the published one. A run that
+trained every weight has no small difference: `publish` writes the checkpoint itself.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -38,7 +40,7 @@ from llmcxr_models.errors import CheckpointError, InvalidCheckpoint
 from llmcxr_training.base_model import load_base
 from llmcxr_training.finetune import Finetuning
 from llmcxr_training.language_model import ImageTextModel
-from llmcxr_training.merge import Delta, merge
+from llmcxr_training.merge import Delta, merge, whole_weights
 from llmcxr_training.run_state import git_state, load_state, save_weights, write_json
 from llmcxr_training.stage import TOKENIZER_FOLDER, GrownModel, TrainedVqGan, check_vqgan, grow
 
@@ -52,9 +54,13 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.ji
 def publish(
     config: Finetuning, release: Path, *, name: str, version: str, max_model_len: int
 ) -> Manifest:
-    """Write the release directory of a fine-tuning run.
+    """Write the release directory of a fine-tuning run, or its checkpoint without adapters.
 
-    The checkpoint is assembled once to learn its digests, and dropped again.
+    A release's checkpoint is assembled once to learn its digests, and dropped again.
+
+    Raises:
+        FileNotFoundError: the run has no state.
+        InvalidCheckpoint: a checkpoint is to be written into a folder with something else in it.
     """
     state = load_state(config.output)
     if state is None:
@@ -64,27 +70,42 @@ def publish(
     grown = grow(config.base, trained.vqgan, config.template, config.output.parent / "base")
     model = ImageTextModel(grown.model, grown.vocabulary, config.lora)
     model.load_trained_state(state["model"])
-    release.mkdir(parents=True, exist_ok=True)
-    Delta.of(model).save(release / DELTA)
-    save_weights(release / VQGAN_WEIGHTS, load_file(config.vqgan / VQGAN_WEIGHTS))
-    _write_llm_files(config, grown, release / LLM_FOLDER, max_model_len)
+    manifest = Manifest(
+        name=name,
+        version=version,
+        template=config.template,
+        vocabulary=grown.vocabulary,
+        vqgan=trained.vqgan.config,
+        preprocessing=trained.preprocessing,
+        views=config.refinement.views,
+        max_model_len=max_model_len,
+        files={},
+        provenance=_provenance(config, state),
+    )
+    release.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=release.parent) as scratch:
         built = Path(scratch) / "checkpoint"
-        _build(release, config.base, grown.vocabulary.image_offset, built)
-        manifest = Manifest(
-            name=name,
-            version=version,
-            template=config.template,
-            vocabulary=grown.vocabulary,
-            vqgan=trained.vqgan.config,
-            preprocessing=trained.preprocessing,
-            views=config.refinement.views,
-            max_model_len=max_model_len,
-            files=hash_files(built),
-            provenance=_provenance(config, state),
-        )
-    write_manifest(release, manifest)
+        if config.lora is None:
+            _write_parts(config, grown, built, max_model_len)
+            weights = whole_weights(grown.model, model)
+            save_weights(built / LLM_FOLDER / LLM_WEIGHTS, weights, {"format": "pt"})
+            manifest = replace(manifest, files=hash_files(built))
+            write_manifest(built, manifest)
+            _replace(built, release)
+        else:
+            _write_parts(config, grown, release, max_model_len)
+            Delta.of(model).save(release / DELTA)
+            _build(release, config.base, grown.vocabulary.image_offset, built)
+            manifest = replace(manifest, files=hash_files(built))
+            write_manifest(release, manifest)
     return manifest
+
+
+def _write_parts(config: Finetuning, grown: GrownModel, folder: Path, max_model_len: int) -> None:
+    """Image tokenizer, config and text tokenizer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_weights(folder / VQGAN_WEIGHTS, load_file(config.vqgan / VQGAN_WEIGHTS))
+    _write_llm_files(config, grown, folder / LLM_FOLDER, max_model_len)
 
 
 def assemble(release: Path, base: Path, output: Path) -> Checkpoint:
@@ -102,18 +123,28 @@ def assemble(release: Path, base: Path, output: Path) -> Checkpoint:
             return Checkpoint.open(output)
     except CheckpointError:
         _log.info("assembling %s", output)
-    if output.exists() and not (output / MANIFEST).is_file() and any(output.iterdir()):
-        raise InvalidCheckpoint(f"{output.name} is there and is no checkpoint; it is left alone.")
+    _refuse_foreign(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
         built = Path(scratch) / "checkpoint"
         _build(release, base, manifest.vocabulary.image_offset, built)
         verify_files(built, manifest.files)
         write_manifest(built, manifest)
-        if output.exists():
-            output.rename(Path(scratch) / "replaced")
-        built.rename(output)
+        _replace(built, output)
     return Checkpoint(output, manifest)
+
+
+def _refuse_foreign(output: Path) -> None:
+    if output.exists() and not (output / MANIFEST).is_file() and any(output.iterdir()):
+        raise InvalidCheckpoint(f"{output.name} is there and is no checkpoint; it is left alone.")
+
+
+def _replace(built: Path, output: Path) -> None:
+    """Move a finished directory to its place; an earlier checkpoint there goes."""
+    _refuse_foreign(output)
+    if output.exists():
+        output.rename(built.parent / "replaced")
+    built.rename(output)
 
 
 def _build(release: Path, base: Path, image_offset: int, output: Path) -> None:
