@@ -114,9 +114,35 @@ def test_config_round_trip() -> None:
     assert VqGanConfig.from_dict(config.to_dict()) == config
 
 
+def test_a_manifest_says_only_upsampling_that_is_not_published() -> None:
+    assert "upsampling" not in VqGanConfig().to_dict()
+    config = VqGanConfig(upsampling="bilinear")
+    assert VqGanConfig.from_dict(config.to_dict()) == config
+
+
+@pytest.mark.parametrize("upsampling", ["nearest", "bilinear"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_upsampling_is_that_of_interpolate(upsampling: str, dtype: torch.dtype) -> None:
+    config = VqGanConfig(
+        image_size=8,
+        base_channels=4,
+        channel_multipliers=(1, 1),
+        attention_resolutions=(),
+        norm_groups=2,
+        upsampling=upsampling,
+    )
+    upsample = VqGan(config).decoder.up[1].upsample
+    assert upsample is not None
+    upsample = upsample.to(dtype)
+    x = torch.rand(2, 4, 3, 5, dtype=dtype)
+    expected = upsample.conv(nn.functional.interpolate(x, scale_factor=2.0, mode=upsampling))
+    assert torch.equal(upsample(x), expected)
+
+
 @pytest.mark.parametrize(
     "values",
     [
+        {"upsampling": "cubic"},
         {"image_channels": 2},
         {"image_size": 100},
         {"base_channels": 100},

@@ -317,6 +317,11 @@ def test_other_groups_are_not_exported(tmp_path: Path) -> None:
         write_project(tmp_path / "project.yaml", VqGanConfig(norm_groups=16))
 
 
+def test_other_upsampling_is_not_exported(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="nearest"):
+        write_project(tmp_path / "project.yaml", VqGanConfig(upsampling="bilinear"))
+
+
 # --- Wrong input ----------------------------------------------------------------------------
 
 

@@ -121,6 +121,8 @@ def write_project(path: Path, config: VqGanConfig) -> None:
             f"the original code normalises in {NORM_GROUPS} groups; this VQ-GAN has "
             f"{config.norm_groups}"
         )
+    if config.upsampling != "nearest":
+        raise ConversionError("the original code upsamples by nearest neighbours")
     project = {
         "model": {
             "target": "taming.models.vqgan.VQModel",

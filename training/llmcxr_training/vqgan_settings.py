@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -28,6 +29,7 @@ class VqGanArchitecture(BaseModel):
     codebook_dim: int = 16
     codebook_size: int = 1024
     norm_groups: int = 16
+    upsampling: Literal["nearest", "bilinear"] = "nearest"
 
 
 class VqGanTraining(BaseModel):
