@@ -17,7 +17,12 @@ from llmcxr_training.data import read_manifest
 from llmcxr_training.run_state import load_state, save_state
 from llmcxr_training.stage import TrainedVqGan
 from llmcxr_training.train_vqgan import train_vqgan
-from llmcxr_training.vqgan_preview import picture_grid, preview_rows, reconstruction_quality
+from llmcxr_training.vqgan_preview import (
+    grid_excess,
+    picture_grid,
+    preview_rows,
+    reconstruction_quality,
+)
 
 CODES = ("encoder.", "quant_conv.", "quantize.")
 
@@ -138,7 +143,19 @@ def test_figures_that_small_pictures_do_not_have() -> None:
     whole = reconstruction_quality(real, 0.5 * real)
     assert whole["val_high_frequency_ratio"] == pytest.approx(0.25, rel=1e-3)
     assert 0 < whole["val_ms_ssim"] < 1
-    assert list(reconstruction_quality(real[..., :32, :32], real[..., :32, :32])) == ["val_psnr_db"]
+    small = real[..., :48, :48]
+    assert list(reconstruction_quality(small, small)) == ["val_psnr_db", "val_grid_excess"]
+
+
+def test_blocks_are_told_from_structure() -> None:
+    noise = torch.rand(4, 1, 128, 128, generator=torch.Generator().manual_seed(0))
+    blocks = noise[..., ::4, ::4].repeat_interleave(4, -1).repeat_interleave(4, -2)
+    columns = noise[..., ::8].repeat_interleave(8, -1)
+    assert grid_excess(noise) < 1.1
+    assert grid_excess(blocks) > 1.8
+    assert grid_excess(columns) > 3
+    same = reconstruction_quality(noise, noise)["val_grid_excess"]
+    assert same == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("term", ["perceptual", "clinical"])
