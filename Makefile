@@ -5,13 +5,14 @@
 #   make serve    the service on http://127.0.0.1:8080 (LLMCXR_HOST, LLMCXR_PORT)
 #   make check    formatting, lint, types, architecture
 #   make bench    the gateway's overhead and what concurrency gains, on this machine
+#   make train-tiny  the whole training chain on drawn pictures, in minutes, into runs/tiny/
 #   make setup    only the set-up; DEVICE=cuda on a host with an NVIDIA GPU
 
 PYTHON ?= python3
 DEVICE ?=
 BIN := .venv/bin
 
-.PHONY: demo test serve check bench setup lock clean
+.PHONY: demo test serve check bench train-tiny setup lock clean
 
 demo: setup
 	@$(BIN)/llmcxr demo
@@ -32,6 +33,9 @@ check: setup
 bench: setup
 	@$(BIN)/python scripts/bench_gateway.py
 
+train-tiny: setup
+	@runs/tiny.sh
+
 setup:
 	@$(PYTHON) scripts/setup.py --device "$(DEVICE)"
 
@@ -39,4 +43,4 @@ lock: setup
 	@$(BIN)/python scripts/lock.py
 
 clean:
-	rm -rf .venv checkpoints demo-output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf runs/tiny .venv checkpoints demo-output .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,8 +1,13 @@
-"""The four commands of a researcher, one after the other, on thirteen pictures."""
+"""The commands of a researcher, one after the other, on drawn pictures; and how they fail."""
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import re
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +20,7 @@ from llmcxr_models.checkpoint import Checkpoint
 from llmcxr_models.image_tokenizer import ImageTokenizer
 from llmcxr_training.__main__ import main
 
+TINY = Path(__file__).parents[2] / "runs" / "tiny.sh"
 VQGAN = """
 data = {{ kind = "jsonl", manifest = "{manifest}" }}
 output = "{folder}/vqgan"
@@ -83,22 +89,42 @@ def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     return 0
 
 
-def test_pictures_and_reports_become_a_checkpoint(
-    folder: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    release, output = folder / "release", folder / "checkpoint"
-    for arguments in (
-        ("vqgan", folder / "vqgan.toml"),
-        ("finetune", folder / "finetune.toml"),
-        ("publish", folder / "finetune.toml", release, "--name", "tiny", "--max-model-len", 400),
-        ("assemble", release, "--base", base_folder, "--output", output),
-        ("assemble", release, "--base", base_folder, "--output", output),
-    ):
-        assert command(monkeypatch, *arguments) == 0
-    checkpoint = Checkpoint.open(output)
+def test_the_tiny_run_makes_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands of `runs/tiny.sh`, in this process: seven starts would take a minute."""
+    monkeypatch.chdir(tmp_path)
+    lines = [text for text in TINY.read_text().splitlines() if text.startswith("train ")]
+    assert [text.split()[1] for text in lines] == [
+        *("synthesise", "vqgan", "judge", "finetune", "finetune", "publish", "assemble"),
+    ]
+    configs = TINY.parents[1] / "training" / "configs" / "tiny"
+    for text in lines:
+        arguments = shlex.split(text.replace("$configs", str(configs)))[1:]
+        assert command(monkeypatch, *arguments) == 0, text
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("data", "pixels", "vqgan", "judge", "stage1", "stage2", "release", "checkpoint"),
+    }
+    checkpoint = Checkpoint.open(tmp_path / "checkpoint")
     assert checkpoint.manifest.name == "tiny"
-    assert checkpoint.manifest.provenance["finetuning"]["sequences"] == 12
+    assert checkpoint.manifest.views == ("frontal",)
+    stages = [
+        json.loads((tmp_path / name / "config.json").read_text()) for name in ("stage1", "stage2")
+    ]
+    sequences = stages[1]["steps"] * stages[1]["batch_size"]
+    assert checkpoint.manifest.provenance["finetuning"]["sequences"] == sequences
+    assert 0 < stages[1]["steps"] < stages[0]["steps"]
+    assert len(list((tmp_path / "vqgan").glob("codes-*.npz"))) == 1
     _reads_and_draws(checkpoint)
+    # Everything is done already, and stays as it is.
+    again = shlex.split(lines[-1])[1:]
+    assert command(monkeypatch, *again) == 0
+
+
+def test_the_scripts_are_shell() -> None:
+    for script in sorted(TINY.parent.glob("*.sh")):
+        subprocess.run(["sh", "-n", str(script)], check=True)
+        assert os.access(script, os.X_OK)
+        for name in re.findall(r"training/configs/[\w./-]+\.(?:toml|yaml)", script.read_text()):
+            assert (TINY.parents[1] / name).is_file(), name
 
 
 def _reads_and_draws(checkpoint: Checkpoint) -> None:

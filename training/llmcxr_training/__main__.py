@@ -22,6 +22,16 @@ Overrides = Annotated[
 
 
 @app.command()
+def synthesise(
+    folder: Annotated[Path, typer.Argument(help="Directory to write.")], seed: int = 0
+) -> None:
+    """Draw a small data set and make a tiny base model, to try the other commands on."""
+    from llmcxr_training.synthetic import synthesise as write
+
+    typer.echo(write(folder, seed=seed))
+
+
+@app.command()
 def vqgan(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006  typer needs it
     """Train the image tokenizer, or continue its run."""
     from llmcxr_training.train_vqgan import train_vqgan
