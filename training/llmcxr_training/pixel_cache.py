@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,6 +24,9 @@ from llmcxr_training.data import DataError, Study
 from llmcxr_training.run_state import write_json
 
 _log = logging.getLogger(__name__)
+
+_CHUNK = 256
+"""Pictures decoded before they are written: no more than these are held in memory."""
 
 
 class PixelCache:
@@ -61,7 +66,8 @@ class PixelCache:
             _build(studies, preprocessing, array_path, index_path)
         kept = set(json.loads(index_path.read_text()))
         readable = [study for study in studies if study.id in kept]
-        return cls(readable, np.load(array_path, mmap_mode="r"))
+        # As many rows were made as there are studies, before any was found to be damaged.
+        return cls(readable, np.load(array_path, mmap_mode="r")[: len(readable)])
 
 
 def _key(studies: Sequence[Study], preprocessing: Preprocessing) -> str:
@@ -74,20 +80,34 @@ def _key(studies: Sequence[Study], preprocessing: Preprocessing) -> str:
 def _build(
     studies: Sequence[Study], preprocessing: Preprocessing, array_path: Path, index_path: Path
 ) -> None:
-    rows: list[NDArray[np.uint8]] = []
-    kept: list[str] = []
-    for study in tqdm(studies, desc="decoding", unit="image"):
-        try:
-            radiograph = read_radiograph(study.path.read_bytes(), preprocessing.pipeline)
-        except CxrError as error:
-            _log.warning("skipped %s: %s", study.id, error)
-            continue
-        rows.append(to_grey8(to_pixels(radiograph, preprocessing)))
-        kept.append(study.id)
-    if not rows:
-        raise DataError("not one picture could be read")
+    """Decode with a thread a processor, straight to disk: a large data set fits no memory."""
+    size = preprocessing.image_size
     temporary = array_path.with_suffix(".tmp.npy")
-    np.save(temporary, np.stack(rows))
+    array = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+        temporary, mode="w+", dtype=np.uint8, shape=(len(studies), size, size)
+    )
+    kept: list[str] = []
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for start in tqdm(range(0, len(studies), _CHUNK), desc="decoding", unit="batch"):
+            chunk = studies[start : start + _CHUNK]
+            decoded = threads.map(lambda study: _decode(study, preprocessing), chunk)
+            for study, grey in zip(chunk, decoded, strict=True):
+                if grey is not None:
+                    array[len(kept)] = grey
+                    kept.append(study.id)
+    array.flush()
+    if not kept:
+        temporary.unlink()
+        raise DataError("not one picture could be read")
     temporary.replace(array_path)
     # The index is written last: a cache without one is unfinished and is made again.
     write_json(index_path, kept)
+
+
+def _decode(study: Study, preprocessing: Preprocessing) -> NDArray[np.uint8] | None:
+    try:
+        radiograph = read_radiograph(study.path.read_bytes(), preprocessing.pipeline)
+    except CxrError as error:
+        _log.warning("skipped %s: %s", study.id, error)
+        return None
+    return to_grey8(to_pixels(radiograph, preprocessing))
