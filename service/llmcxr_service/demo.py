@@ -38,7 +38,7 @@ HOST = "127.0.0.1"
 DICOM_SAMPLE = "example-patient.dcm"
 PNG_SAMPLE = "cardiomegaly.png"
 SEED = 2
-"""Of seeds 1 and 2 the one whose picture keeps the layout of a chest better; not every seed does."""
+"""Of seeds 1 and 2 the one whose picture looks more like a chest; not every seed does."""
 POLL_SECONDS = 1.0
 USUAL_START_SECONDS = 60.0
 QUIET_LINE_SECONDS = 15.0
