@@ -26,6 +26,7 @@ from llmcxr_training.datasets import Data
 from llmcxr_training.encode_images import Augmentation
 from llmcxr_training.instructions import Example, ExampleSampler, Mixing
 from llmcxr_training.language_model import ImageTextModel, Lora, Losses
+from llmcxr_training.learning_rate import warm_cosine
 from llmcxr_training.precision import Precision, autocast, resolve_precision
 from llmcxr_training.processes import Processes
 from llmcxr_training.refinement import Refinement
@@ -301,13 +302,10 @@ class FinetuningRun:
             group.update(wanted)
 
     def _learning_rate_share(self) -> float:
-        """Linear warm-up, then a cosine to `final_learning_rate_share`."""
         config = self.config
-        if self.step < config.warmup_steps:
-            return (self.step + 1) / config.warmup_steps
-        done = (self.step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-        low = config.final_learning_rate_share
-        return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        return warm_cosine(
+            self.step, config.warmup_steps, config.steps, config.final_learning_rate_share
+        )
 
 
 def collate(examples: Sequence[Example]) -> tuple[Tensor, Tensor]:

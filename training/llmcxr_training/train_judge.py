@@ -26,6 +26,7 @@ from llmcxr_training.data import DataError, describe
 from llmcxr_training.judge import JUDGE_JSON, JUDGE_WEIGHTS, Judge, JudgeConfig
 from llmcxr_training.judge_pictures import augmented
 from llmcxr_training.judge_settings import JudgeTraining
+from llmcxr_training.learning_rate import warm_cosine
 from llmcxr_training.metrics.classification import (
     MACRO,
     auroc,
@@ -255,12 +256,8 @@ class JudgeRun:
         }
 
     def _learning_rate_share(self) -> float:
-        """Linear warm-up, then a cosine to zero."""
         config = self.config
-        if self.step < config.warmup_steps:
-            return (self.step + 1) / config.warmup_steps
-        done = (self.step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        return warm_cosine(self.step, config.warmup_steps, config.steps)
 
 
 def balanced_loss(logits: Tensor, targets: Tensor, positive_weights: Tensor) -> Tensor:

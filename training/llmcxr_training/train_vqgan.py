@@ -9,7 +9,6 @@ validated, shown and exported.
 from __future__ import annotations
 
 import logging
-import math
 import time
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from llmcxr_training.data import DataError, describe
 from llmcxr_training.discriminator import PatchDiscriminator
 from llmcxr_training.encode_images import augment
 from llmcxr_training.feature_networks import FeatureNetwork, load_feature_network
+from llmcxr_training.learning_rate import warm_cosine
 from llmcxr_training.pixel_cache import PixelCache
 from llmcxr_training.precision import autocast, resolve_device, resolve_precision
 from llmcxr_training.run_state import (
@@ -355,13 +355,10 @@ class VqGanRun:
         return loss.item()
 
     def _learning_rate_share(self) -> float:
-        """Linear warm-up, then a cosine to `final_learning_rate_share`."""
         config = self.config
-        if self.step < config.warmup_steps:
-            return (self.step + 1) / config.warmup_steps
-        done = (self.step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-        low = config.final_learning_rate_share
-        return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        return warm_cosine(
+            self.step, config.warmup_steps, config.steps, config.final_learning_rate_share
+        )
 
 
 def _on_cpu(quantized: Quantized) -> Quantized:
