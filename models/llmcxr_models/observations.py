@@ -1,0 +1,107 @@
+"""Observations: findings that the model was taught to answer with yes or no, and their codes. Pure.
+
+A question has one wording here, so that training, serving and evaluation ask it alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmcxr_models.errors import InvalidCheckpoint
+
+YES, NO = "yes", "no"
+
+
+@dataclass(frozen=True)
+class Code:
+    """A coded concept (DICOM PS3.3 section 8, FHIR Coding).
+
+    Attributes:
+        value: the code.
+        scheme: DICOM's designator: `SCT` for SNOMED CT, `99LLMCXR` for our own.
+        meaning: for people.
+    """
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class ObservableFinding:
+    """Something that can be asked for with a yes / no question.
+
+    Attributes:
+        name: key in manifests and answers.
+        phrase: as it stands in a question, for example "Is there {phrase}?".
+        code: its concept.
+    """
+
+    name: str
+    phrase: str
+    code: Code
+
+    @property
+    def question(self) -> str:
+        """The wording that is served; training paraphrases it."""
+        return f"Is there {self.phrase}?"
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the model says of one finding in one radiograph.
+
+    Attributes:
+        finding: which.
+        probability: of "yes" against "no", in [0, 1]; uncalibrated unless the checkpoint says
+            otherwise.
+        mentioned: whether the drafted report affirms it; None where the text cannot tell.
+    """
+
+    finding: ObservableFinding
+    probability: float
+    mentioned: bool | None
+
+
+def _own(value: str, meaning: str) -> Code:
+    return Code(value, "99LLMCXR", meaning)
+
+
+# SNOMED CT where one concept says exactly what the question asks; ours where it does not
+# ("a nodule or mass" is neither of the two concepts).
+OBSERVABLE_FINDINGS: dict[str, ObservableFinding] = {
+    finding.name: finding
+    for finding in (
+        ObservableFinding("cardiomegaly", "cardiomegaly", Code("8186001", "SCT", "Cardiomegaly")),
+        ObservableFinding(
+            "pleural effusion", "pleural effusion", Code("60046008", "SCT", "Pleural effusion")
+        ),
+        ObservableFinding("atelectasis", "atelectasis", Code("46621007", "SCT", "Atelectasis")),
+        ObservableFinding("lung opacity", "lung opacity", _own("LUNG-OPACITY", "Lung opacity")),
+        ObservableFinding(
+            "nodule or mass", "a nodule or mass", _own("NODULE-MASS", "Lung nodule or mass")
+        ),
+        ObservableFinding(
+            "calcified granuloma",
+            "a calcified granuloma",
+            _own("CALC-GRANULOMA", "Calcified granuloma of lung"),
+        ),
+        ObservableFinding(
+            "congestion or edema",
+            "pulmonary congestion or edema",
+            _own("CONGESTION-EDEMA", "Pulmonary congestion or edema"),
+        ),
+    )
+}
+
+
+def observable_findings(names: tuple[str, ...]) -> tuple[ObservableFinding, ...]:
+    """The findings of these names, in their order.
+
+    Raises:
+        InvalidCheckpoint: a name that this version does not know.
+    """
+    unknown = [name for name in names if name not in OBSERVABLE_FINDINGS]
+    if unknown:
+        raise InvalidCheckpoint("the manifest names findings that are not known here.")
+    return tuple(OBSERVABLE_FINDINGS[name] for name in names)
