@@ -18,6 +18,7 @@ import torch
 
 from llmcxr_models.checkpoint import Checkpoint, read_manifest
 from llmcxr_models.errors import CheckpointError
+from llmcxr_models.vllm_distribution import vllm_version
 from llmcxr_service.settings import Settings
 from llmcxr_service.vllm_command import (
     GIB,
@@ -27,7 +28,6 @@ from llmcxr_service.vllm_command import (
     kv_cache_bytes,
     resolve_dtype,
 )
-from llmcxr_service.vllm_launcher import vllm_version
 from llmcxr_service.vllm_process import state_directory
 
 OLDEST_PYTHON = (3, 11)

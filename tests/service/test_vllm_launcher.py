@@ -8,7 +8,8 @@ import subprocess
 import sys
 import time
 
-from llmcxr_service.vllm_launcher import prepare, vllm_version
+from llmcxr_models.vllm_distribution import vllm_version
+from llmcxr_service.vllm_launcher import prepare
 
 FAMILY = """
 import subprocess, sys, time
@@ -33,7 +34,7 @@ def test_version_is_what_vllm_expects_of_its_platform() -> None:
 
 def test_metadata_of_vllm_answers_in_the_launched_process_only() -> None:
     code = (
-        "import importlib.metadata as m; from llmcxr_service.vllm_launcher import *;"
+        "import importlib.metadata as m; from llmcxr_models.vllm_distribution import *;"
         "answer_for_vllm(); assert m.version('vllm') == vllm_version(); m.version('torch')"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

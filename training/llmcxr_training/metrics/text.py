@@ -7,7 +7,7 @@ in the literature, so both are measured.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from sacrebleu.metrics.bleu import BLEU
 from llmcxr_training.finding_mentions import FINDINGS
 from llmcxr_training.labeller import positives
 from llmcxr_training.metrics.classification import f1_macro, f1_micro
-from llmcxr_training.metrics.intervals import Indices, Interval, bootstrap, bootstrap_mean
+from llmcxr_training.metrics.intervals import Indices, Interval, bootstrap
 
 _BLEU = BLEU(lowercase=True, effective_order=True)
 _ORDER = 4
@@ -24,6 +24,9 @@ _WORDS = re.compile(r"[a-z0-9]+")
 
 Table = NDArray[np.bool_]
 """(N, 14): which observation of `FINDINGS` each report affirms."""
+
+Statistic = Callable[[Indices], float]
+"""A figure of some rows, with repetitions."""
 
 
 def text_metrics(
@@ -47,18 +50,30 @@ def text_metrics(
     Raises:
         ValueError: lists of different lengths, or empty ones.
     """
+    statistics = report_statistics(generated, real)
+    return {
+        name: bootstrap(statistic, len(real), groups=groups, resamples=resamples)
+        for name, statistic in statistics.items()
+    }
+
+
+def report_statistics(generated: Sequence[str], real: Sequence[str]) -> dict[str, Statistic]:
+    """The figures of `text_metrics` as functions of rows, to compare two systems row by row.
+
+    Raises:
+        ValueError: lists of different lengths.
+    """
     if len(generated) != len(real):
         raise ValueError("as many generated reports as real ones")
-    result: dict[str, Interval] = {}
+    result: dict[str, Statistic] = {}
     for suffix, policy in (("", False), ("_uncertain_positive", True)):
         truth = label_table(real, uncertain_is_positive=policy)
         called = label_table(generated, uncertain_is_positive=policy)
         for average in ("micro", "macro"):
-            result[f"label_{average}_f1{suffix}"] = label_f1(
-                called, truth, average=average, groups=groups, resamples=resamples
-            )
-    result["bleu4"] = bleu4(generated, real, groups=groups, resamples=resamples)
-    result["rouge_l"] = bootstrap_mean(rouge_l(generated, real), groups=groups, resamples=resamples)
+            result[f"label_{average}_f1{suffix}"] = _f1_statistic(called, truth, average)
+    overlaps = rouge_l(generated, real)
+    result["bleu4"] = _bleu_statistic(generated, real)
+    result["rouge_l"] = lambda rows: float(overlaps[rows].mean())
     return result
 
 
@@ -87,12 +102,7 @@ def label_f1(
         groups: the patient of each row.
         resamples: of the bootstrap.
     """
-    f1 = {"micro": f1_micro, "macro": f1_macro}[average]
-    targets = truth.astype(np.float32)
-
-    def statistic(rows: Indices) -> float:
-        return f1(targets[rows], called[rows])
-
+    statistic = _f1_statistic(called, truth, average)
     return bootstrap(statistic, len(truth), groups=groups, resamples=resamples)
 
 
@@ -104,12 +114,8 @@ def bleu4(
     resamples: int = 1000,
 ) -> Interval:
     """Corpus BLEU-4, lower case, one reference, in [0, 1] (sacrebleu; Post, arXiv 1804.08771)."""
-    counts = np.array([_bleu_counts(g, r) for g, r in zip(generated, real, strict=True)])
-
-    def statistic(rows: Indices) -> float:
-        return _bleu(counts[rows].sum(axis=0).tolist())
-
-    return bootstrap(statistic, len(counts), groups=groups, resamples=resamples)
+    statistic = _bleu_statistic(generated, real)
+    return bootstrap(statistic, len(real), groups=groups, resamples=resamples)
 
 
 def rouge_l(generated: Sequence[str], real: Sequence[str]) -> NDArray[np.float64]:
@@ -136,6 +142,17 @@ def distinct_n(texts: Sequence[str], n: int) -> float:
 def distinct_reports(texts: Sequence[str]) -> float:
     """Different texts over all texts; spacing, case and punctuation aside."""
     return len({" ".join(_WORDS.findall(text.lower())) for text in texts}) / max(1, len(texts))
+
+
+def _f1_statistic(called: Table, truth: Table, average: str) -> Statistic:
+    f1 = {"micro": f1_micro, "macro": f1_macro}[average]
+    targets = truth.astype(np.float32)
+    return lambda rows: f1(targets[rows], called[rows])
+
+
+def _bleu_statistic(generated: Sequence[str], real: Sequence[str]) -> Statistic:
+    counts = np.array([_bleu_counts(g, r) for g, r in zip(generated, real, strict=True)])
+    return lambda rows: _bleu(counts[rows].sum(axis=0).tolist())
 
 
 def _bleu_counts(generated: str, real: str) -> list[int]:
