@@ -19,7 +19,7 @@ from llmcxr_training.data import DataError, clean, describe, read_manifest
 from llmcxr_training.datasets import JsonlData
 from llmcxr_training.encode_images import Augmentation, EncodedImages, augment, encode_images
 from llmcxr_training.pixel_cache import PixelCache
-from llmcxr_training.stage import TrainedVqGan
+from llmcxr_training.trained_vqgan import TrainedVqGan
 
 SMALL = Preprocessing(image_size=32, channels=1)
 

@@ -22,7 +22,8 @@ from llmcxr_training.language_model import ImageTextModel
 from llmcxr_training.merge import Delta, DeltaError, merge
 from llmcxr_training.release import assemble, publish
 from llmcxr_training.run_state import save_state
-from llmcxr_training.stage import TOKENIZER_FOLDER, TrainedVqGan, grow
+from llmcxr_training.stage import TOKENIZER_FOLDER, grow
+from llmcxr_training.trained_vqgan import TrainedVqGan
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from tests.training.test_vqgan_training import config, prepared, same
 
 from llmcxr_training.data import read_manifest
 from llmcxr_training.run_state import load_state, save_state
-from llmcxr_training.stage import TrainedVqGan
 from llmcxr_training.train_vqgan import train_vqgan
+from llmcxr_training.trained_vqgan import TrainedVqGan
 from llmcxr_training.vqgan_preview import (
     grid_excess,
     picture_grid,

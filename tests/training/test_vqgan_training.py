@@ -20,8 +20,8 @@ from llmcxr_training.discriminator import PatchDiscriminator, detail
 from llmcxr_training.encode_images import Augmentation
 from llmcxr_training.pixel_cache import PixelCache
 from llmcxr_training.run_state import load_state, seed_everything
-from llmcxr_training.stage import TrainedVqGan
 from llmcxr_training.train_vqgan import VqGanRun, train_vqgan
+from llmcxr_training.trained_vqgan import TrainedVqGan
 from llmcxr_training.vqgan_settings import VqGanTraining
 
 

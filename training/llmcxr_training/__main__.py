@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import warnings
 from pathlib import Path
 from typing import Annotated
@@ -38,6 +39,16 @@ def vqgan(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006 
     from llmcxr_training.vqgan_settings import VqGanTraining
 
     typer.echo(train_vqgan(read_config(config, VqGanTraining, overrides)))
+
+
+@app.command("export-vqgan")
+def export_vqgan(
+    folder: Annotated[Path, typer.Argument(help="Run folder whose codes are frozen.")],
+) -> None:
+    """Export the averaged weights of a VQ-GAN run that is frozen, but not at its end."""
+    from llmcxr_training.trained_vqgan import export_state
+
+    typer.echo(export_state(folder))
 
 
 @app.command()
@@ -147,7 +158,14 @@ def main() -> None:
         if not isinstance(error, _expected_errors()):
             raise
         typer.echo(f"llmcxr-train: {error}", err=True)
-        raise SystemExit(1) from error
+        raise SystemExit(_status(error)) from error
+
+
+def _status(error: Exception) -> int:
+    """As of a command that a signal ended, so that a script does not take it for done."""
+    from llmcxr_training.training_loop import Stopped
+
+    return 128 + signal.SIGTERM if isinstance(error, Stopped) else 1
 
 
 def _expected_errors() -> tuple[type[Exception], ...]:
@@ -156,9 +174,10 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     from llmcxr_training.conversion import ConversionError
     from llmcxr_training.extend_vocabulary import VocabularyError
     from llmcxr_training.merge import DeltaError
+    from llmcxr_training.training_loop import Stopped
 
     ours = (CxrError, ConfigError, DataError, BaseModelError, VocabularyError, DeltaError)
-    return (*ours, ConversionError, FileNotFoundError)
+    return (*ours, ConversionError, FileNotFoundError, Stopped)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -19,7 +18,6 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from llmcxr_training.data import DataError
 from llmcxr_training.datasets import Data
@@ -30,7 +28,8 @@ from llmcxr_training.learning_rate import warm_cosine
 from llmcxr_training.precision import Precision, autocast, resolve_precision
 from llmcxr_training.processes import Processes
 from llmcxr_training.refinement import Refinement
-from llmcxr_training.run_state import git_state, load_state, save_state, write_json
+from llmcxr_training.run_state import load_state, save_state
+from llmcxr_training.training_loop import Loop, describe_run
 
 _log = logging.getLogger(__name__)
 
@@ -178,37 +177,26 @@ class FinetuningRun:
             processes.drop_shards(folder, but=state["shards"])
 
     def train(self) -> None:
-        """Step until `config.steps`."""
-        config, is_main = self.config, self.processes.is_main
-        writer = self._open_logs() if is_main else None
-        saved_at = time.monotonic()
-        with tqdm(
-            total=config.steps,
-            initial=self.step,
-            desc="finetune",
-            unit="step",
-            disable=not is_main,
-        ) as progress:
-            while self.step < config.steps:
-                started = time.monotonic()
-                metrics = self.train_step()
-                self.step += 1
-                self.seconds += time.monotonic() - started
-                progress.update()
-                progress.set_postfix({k: f"{v:.3f}" for k, v in metrics.items()})
-                if self.step % config.validate_every_steps == 0:
-                    metrics |= self.validate()
-                    _log.info("step %d: %s", self.step, metrics)
-                if writer:
-                    for name, value in metrics.items():
-                        writer.add_scalar(name, value, self.step)
-                due = time.monotonic() - saved_at > config.save_every_seconds
-                if self.processes.agree(due):
-                    self.save()
-                    saved_at = time.monotonic()
-        self.save()
-        if writer:
-            writer.close()
+        """Step until `config.steps`.
+
+        Raises:
+            Stopped: by SIGTERM; the state is saved.
+        """
+        config, processes = self.config, self.processes
+        if processes.is_main:
+            describe_run(config.output, config.model_dump(mode="json"))
+        Loop(
+            name="finetune",
+            folder=config.output,
+            steps=config.steps,
+            save_every_seconds=config.save_every_seconds,
+            is_main=processes.is_main,
+            agree=processes.agree,
+        ).run(self)
+
+    def after_step(self, _writer: SummaryWriter | None) -> dict[str, float]:
+        """Validate where it is time."""
+        return {} if self.step % self.config.validate_every_steps else self.validate()
 
     def train_step(self) -> dict[str, float]:
         """One optimiser step; its examples depend on the seed and the step only.
@@ -270,13 +258,6 @@ class FinetuningRun:
             micro_batches=-(-config.batch_size // (config.micro_batch_size * count)),
             gradient_clip=config.gradient_clip,
         )
-
-    def _open_logs(self) -> SummaryWriter:
-        folder = self.config.output
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "config.json", self.config.model_dump(mode="json"))
-        write_json(folder / "git.json", git_state())
-        return SummaryWriter(str(folder / "tensorboard"))
 
     def _micro_batches(self, sampler: ExampleSampler, numbers: range) -> list[list[Example]]:
         """This process's share of the examples `numbers`."""

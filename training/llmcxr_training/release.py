@@ -23,7 +23,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from llmcxr_models.checkpoint import (
     LLM_FOLDER,
@@ -42,7 +41,8 @@ from llmcxr_training.finetune import Finetuning
 from llmcxr_training.language_model import ImageTextModel
 from llmcxr_training.merge import Delta, merge, whole_weights
 from llmcxr_training.run_state import git_state, load_state, save_weights, write_json
-from llmcxr_training.stage import TOKENIZER_FOLDER, GrownModel, TrainedVqGan, check_vqgan, grow
+from llmcxr_training.stage import TOKENIZER_FOLDER, GrownModel, check_vqgan, grow
+from llmcxr_training.trained_vqgan import TrainedVqGan
 
 _log = logging.getLogger(__name__)
 
@@ -65,8 +65,8 @@ def publish(
     state = load_state(config.output)
     if state is None:
         raise FileNotFoundError(f"no run state in {config.output}")
-    check_vqgan(config)
     trained = TrainedVqGan.load(config.vqgan)
+    check_vqgan(config, trained)
     grown = grow(config.base, trained.vqgan, config.template, config.output.parent / "base")
     model = ImageTextModel(grown.model, grown.vocabulary, config.lora)
     model.load_trained_state(state["model"])
@@ -86,14 +86,14 @@ def publish(
     with TemporaryDirectory(dir=release.parent) as scratch:
         built = Path(scratch) / "checkpoint"
         if config.lora is None:
-            _write_parts(config, grown, built, max_model_len)
+            _write_parts(config, trained, grown, built, max_model_len)
             weights = whole_weights(grown.model, model)
             save_weights(built / LLM_FOLDER / LLM_WEIGHTS, weights, {"format": "pt"})
             manifest = replace(manifest, files=hash_files(built))
             write_manifest(built, manifest)
             _replace(built, release)
         else:
-            _write_parts(config, grown, release, max_model_len)
+            _write_parts(config, trained, grown, release, max_model_len)
             Delta.of(model).save(release / DELTA)
             _build(release, config.base, grown.vocabulary.image_offset, built)
             manifest = replace(manifest, files=hash_files(built))
@@ -101,10 +101,12 @@ def publish(
     return manifest
 
 
-def _write_parts(config: Finetuning, grown: GrownModel, folder: Path, max_model_len: int) -> None:
+def _write_parts(
+    config: Finetuning, trained: TrainedVqGan, grown: GrownModel, folder: Path, max_model_len: int
+) -> None:
     """Image tokenizer, config and text tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_weights(folder / VQGAN_WEIGHTS, load_file(config.vqgan / VQGAN_WEIGHTS))
+    save_weights(folder / VQGAN_WEIGHTS, trained.vqgan.state_dict())
     _write_llm_files(config, grown, folder / LLM_FOLDER, max_model_len)
 
 
@@ -195,6 +197,7 @@ def _provenance(config: Finetuning, state: Mapping[str, Any]) -> dict[str, Any]:
             "wall_seconds": round(state["seconds"]),
             "seed": config.seed,
             "mixing": config.mixing.model_dump(mode="json"),
+            "refinement": config.refinement.model_dump(mode="json"),
             "lora": config.lora.model_dump(mode="json") if config.lora else None,
         },
         "git": git_state(),

@@ -46,12 +46,17 @@ def load_state(folder: Path) -> dict[str, Any] | None:
 def save_weights(
     path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None
 ) -> None:
-    """Write safetensors that other users may read.
+    """Write safetensors atomically, for other users to read.
 
     The library makes files of mode 0600; a service often runs as another user than who trained.
     """
-    save_file(tensors, path, metadata=metadata)
-    path.chmod(0o644)
+    temporary = path.with_suffix(path.suffix + ".tmp")
+    try:
+        save_file(tensors, temporary, metadata=metadata)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: object) -> None:

@@ -10,18 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors.torch import load_file
 from transformers import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from llmcxr_models.checkpoint import VQGAN_WEIGHTS, sha256
 from llmcxr_models.image_tokenizer import ImageTokenizer
-from llmcxr_models.preprocess import Geometry, Preprocessing
 from llmcxr_models.prompt import TEMPLATES, PromptBuilder
-from llmcxr_models.radiograph import Pipeline
 from llmcxr_models.text_tokenizer import TextTokenizer
 from llmcxr_models.vocabulary import Vocabulary
-from llmcxr_models.vqgan import VqGan, VqGanConfig
+from llmcxr_models.vqgan import VqGan
 from llmcxr_training.base_model import load_base
 from llmcxr_training.data import DataError, Study, describe
 from llmcxr_training.encode_images import EncodedImages, encode_images
@@ -34,39 +30,12 @@ from llmcxr_training.precision import resolve_device, resolve_precision
 from llmcxr_training.processes import Processes
 from llmcxr_training.refinement import refine
 from llmcxr_training.run_state import seed_everything
+from llmcxr_training.trained_vqgan import TrainedVqGan
 
 _log = logging.getLogger(__name__)
 
 TOKENIZER_FOLDER = "tokenizer"
-_VQGAN_DIGEST = "vqgan.sha256"
-
-
-@dataclass(frozen=True)
-class TrainedVqGan:
-    """A VQ-GAN run's result.
-
-    Attributes:
-        vqgan: with its weights.
-        preprocessing: what it was trained on.
-    """
-
-    vqgan: VqGan
-    preprocessing: Preprocessing
-
-    @classmethod
-    def load(cls, folder: Path) -> TrainedVqGan:
-        """Read `vqgan.json` and `vqgan.safetensors` of a run folder."""
-        described = json.loads((folder / "vqgan.json").read_text())
-        vqgan = VqGan(VqGanConfig.from_dict(described["vqgan"]))
-        vqgan.load_state_dict(load_file(folder / VQGAN_WEIGHTS))
-        names = described["preprocessing"]
-        preprocessing = Preprocessing(
-            Pipeline(names["pipeline"]),
-            Geometry(names["geometry"]),
-            vqgan.config.image_size,
-            vqgan.config.image_channels,
-        )
-        return cls(vqgan.eval(), preprocessing)
+_CODES_DIGEST = "codes.sha256"
 
 
 @dataclass(frozen=True)
@@ -109,8 +78,8 @@ def finetune(config: Finetuning) -> FinetuningRun:
         logging.getLogger(__package__).setLevel(logging.WARNING)
     with processes.main_first():
         config.output.mkdir(parents=True, exist_ok=True)
-        check_vqgan(config)
         trained = TrainedVqGan.load(config.vqgan)
+        check_vqgan(config, trained)
         grown = grow(config.base, trained.vqgan, config.template, config.output.parent / "base")
         if processes.is_main:
             grown.tokenizer.save_pretrained(config.output / TOKENIZER_FOLDER)
@@ -143,27 +112,28 @@ def finetune(config: Finetuning) -> FinetuningRun:
 def encode(config: Finetuning) -> Path:
     """Make the codes that a stage will need, with one process; the folder that they are in."""
     config.output.mkdir(parents=True, exist_ok=True)
-    check_vqgan(config)
+    trained = TrainedVqGan.load(config.vqgan)
+    check_vqgan(config, trained)
     everything = config.data.studies()
     studies = refine(everything, config.refinement)
     _log.info("data: %s", describe(studies))
-    load_codes(config, TrainedVqGan.load(config.vqgan), studies, everything)
+    load_codes(config, trained, studies, everything)
     return config.vqgan
 
 
-def check_vqgan(config: Finetuning) -> None:
-    """See that a run goes on with the VQ-GAN that it began with: other weights, other codes.
+def check_vqgan(config: Finetuning, trained: TrainedVqGan) -> None:
+    """See that a run goes on with the codes that it began with; the decoder may be another.
 
     Raises:
-        DataError: the VQ-GAN was trained on, or exchanged.
+        DataError: encoder or codebook were trained on, or the VQ-GAN was exchanged.
     """
-    digest = sha256(config.vqgan / VQGAN_WEIGHTS)
+    digest = trained.code_digest
     for folder in filter(None, (config.initial, config.output)):
-        record = folder / _VQGAN_DIGEST
+        record = folder / _CODES_DIGEST
         if record.is_file() and record.read_text().strip() != digest:
             raise DataError(f"{folder} was trained on codes of another VQ-GAN than {config.vqgan}")
-    if not (config.output / _VQGAN_DIGEST).is_file():
-        (config.output / _VQGAN_DIGEST).write_text(f"{digest}\n")
+    if not (config.output / _CODES_DIGEST).is_file():
+        (config.output / _CODES_DIGEST).write_text(f"{digest}\n")
 
 
 def load_codes(
@@ -177,7 +147,7 @@ def load_codes(
     A refined stage finds its codes among those that a stage of the whole data set has made.
     """
     for wanted in (everything, studies):
-        path = config.vqgan / f"codes-{_codes_key(config, wanted)}.npz"
+        path = config.vqgan / f"codes-{_codes_key(config, trained, wanted)}.npz"
         if path.is_file():
             return EncodedImages.load(path)
     cache = PixelCache.open(studies, trained.preprocessing, config.vqgan.parent / "pixels")
@@ -187,11 +157,11 @@ def load_codes(
     return images
 
 
-def _codes_key(config: Finetuning, studies: Sequence[Study]) -> str:
+def _codes_key(config: Finetuning, trained: TrainedVqGan, studies: Sequence[Study]) -> str:
     """The seed is left out: augmented versions of another seed are as good."""
     wanted = [config.augmentation.model_dump(mode="json"), [study.id for study in studies]]
     digest = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode())
-    digest.update(sha256(config.vqgan / VQGAN_WEIGHTS).encode())
+    digest.update(trained.code_digest.encode())
     return digest.hexdigest()[:16]
 
 

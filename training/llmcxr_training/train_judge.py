@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from llmcxr_models.preprocess import Preprocessing
 from llmcxr_training.data import DataError, describe
@@ -44,6 +42,7 @@ from llmcxr_training.run_state import (
     write_json,
 )
 from llmcxr_training.targets import target_table
+from llmcxr_training.training_loop import Loop, describe_run
 from llmcxr_training.weight_average import WeightAverage
 
 _log = logging.getLogger(__name__)
@@ -54,9 +53,7 @@ def train_judge(config: JudgeTraining) -> Path:
     if config.threads:
         torch.set_num_threads(config.threads)
     seed_everything(config.seed)
-    config.output.mkdir(parents=True, exist_ok=True)
-    write_json(config.output / "config.json", config.model_dump(mode="json"))
-    write_json(config.output / "git.json", git_state())
+    describe_run(config.output, config.model_dump(mode="json"))
     studies = config.data.studies()
     _log.info("data: %s", describe(studies))
     preprocessing = Preprocessing(config.pipeline, config.geometry, config.image_size, 1)
@@ -122,30 +119,22 @@ class JudgeRun:
         save_state(self.config.output, state)
 
     def train(self) -> None:
-        """Step until `config.steps`."""
-        config = self.config
-        writer = SummaryWriter(str(config.output / "tensorboard"))
-        saved_at = time.monotonic()
-        with tqdm(total=config.steps, initial=self.step, desc="judge", unit="step") as progress:
-            while self.step < config.steps:
-                started = time.monotonic()
-                loss = self.train_step()
-                self.step += 1
-                self.seconds += time.monotonic() - started
-                progress.update()
-                if self.step % 20 == 0:
-                    writer.add_scalar("loss", loss, self.step)
-                    progress.set_postfix(loss=f"{loss:.3f}")
-                if self.step % config.validate_every_steps == 0 or self.step == config.steps:
-                    for name, value in self.validate().items():
-                        writer.add_scalar(f"val_auroc/{name}", value, self.step)
-                if time.monotonic() - saved_at > config.save_every_seconds:
-                    self.save()
-                    saved_at = time.monotonic()
-        self.save()
-        writer.close()
+        """Step until `config.steps`.
 
-    def train_step(self) -> float:
+        Raises:
+            Stopped: by SIGTERM; the state is saved.
+        """
+        config = self.config
+        Loop("judge", config.output, config.steps, config.save_every_seconds, 20).run(self)
+
+    def after_step(self, _writer: SummaryWriter | None) -> dict[str, float]:
+        """Validate where it is time."""
+        config = self.config
+        if self.step % config.validate_every_steps and self.step != config.steps:
+            return {}
+        return {f"val_auroc/{name}": value for name, value in self.validate().items()}
+
+    def train_step(self) -> dict[str, float]:
         """One optimiser step; it depends on the seed and the step only, dropout included."""
         config = self.config
         torch.manual_seed(config.seed * 1_000_003 + self.step)
@@ -164,7 +153,7 @@ class JudgeRun:
         torch.nn.utils.clip_grad_norm_(self.judge.parameters(), 1.0)
         self.optimizer.step()
         self.average.update(self.judge, self.step)
-        return loss.item()
+        return {"loss": loss.item()}
 
     def validate(self) -> dict[str, float]:
         """AUROC of the running mean on the val split's frontal images, by finding and macro."""
@@ -172,7 +161,6 @@ class JudgeRun:
         columns = self._choosing_columns()
         result = {self.config.findings[c]: auroc(targets[:, c], scores[:, c]) for c in columns}
         result[MACRO] = macro_auroc(targets, scores, columns)
-        _log.info("step %d: %s", self.step, {k: round(v, 3) for k, v in result.items()})
         # A val split too small to choose by: the latest is taken.
         if not columns or result[MACRO] > self.best["macro"]:
             self.best = {

@@ -9,14 +9,12 @@ validated, shown and exported.
 from __future__ import annotations
 
 import logging
-import time
 from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from llmcxr_models.vqgan import Quantized, VqGan, VqGanConfig
 from llmcxr_training import vqgan_losses as losses
@@ -28,14 +26,9 @@ from llmcxr_training.feature_networks import FeatureNetwork, load_feature_networ
 from llmcxr_training.learning_rate import warm_cosine
 from llmcxr_training.pixel_cache import PixelCache
 from llmcxr_training.precision import autocast, resolve_device, resolve_precision
-from llmcxr_training.run_state import (
-    git_state,
-    load_state,
-    save_state,
-    save_weights,
-    seed_everything,
-    write_json,
-)
+from llmcxr_training.run_state import git_state, load_state, save_state, seed_everything
+from llmcxr_training.trained_vqgan import export_vqgan
+from llmcxr_training.training_loop import Loop, describe_run
 from llmcxr_training.vqgan_preview import picture_grid, preview_rows, reconstruction_quality
 from llmcxr_training.vqgan_settings import VqGanTraining
 from llmcxr_training.weight_average import WeightAverage
@@ -48,9 +41,7 @@ def train_vqgan(config: VqGanTraining) -> Path:
     if config.threads:
         torch.set_num_threads(config.threads)
     seed_everything(config.seed)
-    config.output.mkdir(parents=True, exist_ok=True)
-    write_json(config.output / "config.json", config.model_dump(mode="json"))
-    write_json(config.output / "git.json", git_state())
+    describe_run(config.output, config.model_dump(mode="json"))
     studies = config.data.studies()
     _log.info("data: %s", describe(studies))
     cache = PixelCache.open(studies, config.preprocessing, config.output.parent / "pixels")
@@ -91,6 +82,7 @@ class VqGanRun:
         self.average = WeightAverage(self.vqgan, config.average_decay)
         self.networks = self._load_networks()
         self.frozen = False
+        self.exported = False
         self.step = 0
         self.seconds = 0.0
 
@@ -129,31 +121,27 @@ class VqGanRun:
         save_state(self.config.output, state)
 
     def train(self) -> None:
-        """Step until `config.steps`."""
+        """Step until `config.steps`.
+
+        Raises:
+            Stopped: by SIGTERM; the state is saved.
+        """
         config = self.config
-        writer = SummaryWriter(str(config.output / "tensorboard"))
         if config.compile:
             self._compile()
-        saved_at = time.monotonic()
-        progress = tqdm(total=config.steps, initial=self.step, desc="vqgan", unit="step")
-        with progress:
-            while self.step < config.steps:
-                started = time.monotonic()
-                metrics = self.train_step()
-                self.step += 1
-                self.seconds += time.monotonic() - started
-                progress.update()
-                if self.step % 20 == 0:
-                    _write_scalars(writer, metrics, self.step)
-                    progress.set_postfix({k: f"{v:.3f}" for k, v in metrics.items()})
-                if self.step % config.preview_every_steps == 0:
-                    _write_scalars(writer, self.validate(), self.step)
-                    self.show(writer)
-                if time.monotonic() - saved_at > config.save_every_seconds:
-                    self.save()
-                    saved_at = time.monotonic()
-        self.save()
-        writer.close()
+        Loop("vqgan", config.output, config.steps, config.save_every_seconds, 20).run(self)
+
+    def after_step(self, writer: SummaryWriter | None) -> dict[str, float]:
+        """Validate, show and export what has stopped moving, where it is time."""
+        due = self.step % self.config.preview_every_steps == 0
+        if self.frozen and (due or not self.exported):
+            # Fine-tuning need not wait for the decoder.
+            self.export()
+        if not due:
+            return {}
+        if writer:
+            self.show(writer)
+        return self.validate()
 
     def train_step(self) -> dict[str, float]:
         """One optimiser step; the batch depends on the seed and the step only.
@@ -194,7 +182,6 @@ class VqGanRun:
         pixels, reconstructed, codes = self._reconstructed_rows(self.val_rows)
         result = reconstruction_quality(pixels, reconstructed)
         result["val_codes_used"] = float(len(codes.unique()))
-        _log.info("step %d: %s", self.step, {k: round(v, 4) for k, v in result.items()})
         return result
 
     @torch.no_grad()
@@ -206,25 +193,22 @@ class VqGanRun:
         writer.add_image("val_reconstructions", grid, self.step, dataformats="HW")
 
     def export(self) -> Path:
-        """Write the weights as safetensors and what they are as JSON."""
-        path = self.config.output / "vqgan.safetensors"
-        weights = {k: v.detach().cpu().contiguous() for k, v in self.average.state_dict().items()}
-        save_weights(path, weights)
-        write_json(
-            self.config.output / "vqgan.json",
+        """Write the averaged weights as safetensors and what they are as JSON."""
+        config = self.config
+        self.exported = True
+        return export_vqgan(
+            config.output,
+            self.average.state_dict(),
             {
                 "vqgan": self.vqgan.config.to_dict(),
-                "preprocessing": self.config.model_dump(
-                    mode="json", include={"pipeline", "geometry"}
-                ),
+                "preprocessing": config.model_dump(mode="json", include={"pipeline", "geometry"}),
                 "steps": self.step,
-                "images_seen": self.step * self.config.batch_size,
+                "images_seen": self.step * config.batch_size,
                 "wall_seconds": round(self.seconds),
-                "seed": self.config.seed,
+                "seed": config.seed,
                 "git": git_state(),
             },
         )
-        return path
 
     def _augmented_batch(self, generator: torch.Generator) -> Tensor:
         """Shifted by a few pixels and changed in contrast; never mirrored: the heart has a side."""
@@ -363,8 +347,3 @@ class VqGanRun:
 
 def _on_cpu(quantized: Quantized) -> Quantized:
     return Quantized(*(tensor.detach().cpu() for tensor in quantized))
-
-
-def _write_scalars(writer: SummaryWriter, metrics: dict[str, float], step: int) -> None:
-    for name, value in metrics.items():
-        writer.add_scalar(name, value, step)
