@@ -80,9 +80,15 @@ def decode(pixel_data: Elements, header: DicomHeader, transfer_syntax: str) -> N
     codestream = read(frame)
     if codestream[:3] != (header.rows, header.columns, 1) or not 2 <= codestream.precision <= 16:
         raise InvalidRadiograph("Header and compressed pixels disagree.", reason="codestream")
+    if transfer_syntax in _JPEG_2000:  # the codestream itself knows signs
+        return _with_pydicom(value, header, transfer_syntax, raw_words=False).astype(np.int32)
     if transfer_syntax in _JPEG:
-        return _signed(decode_jpeg(frame, codestream, transfer_syntax), header)
-    return _with_pydicom(value, header, transfer_syntax, raw_words=False).astype(np.int32)
+        samples = decode_jpeg(frame, codestream, transfer_syntax)
+    else:
+        samples = _with_pydicom(value, header, transfer_syntax, raw_words=True)
+    if header.high_bit >= header.bits_stored and codestream.precision > header.high_bit:
+        return _unpack(samples, header)  # whole words were compressed
+    return _signed(samples, header)
 
 
 def _native_words(

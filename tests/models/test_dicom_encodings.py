@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gdcm
+import jpeg_ls
 import numpy as np
 import pytest
 from pydicom import dcmread
@@ -180,6 +181,21 @@ def test_near_lossless_says_so(make_dicom: Any, syntax: str) -> None:
     same_length = data.replace(JPEG_LS.encode(), syntax.encode(), 1)
     said = any("with loss" in warning for warning in read_radiograph(same_length).warnings)
     assert said is (syntax == JPEG_LS_NEAR)
+
+
+@pytest.mark.parametrize("shift", [0, 4])
+@pytest.mark.parametrize("signed", [False, True])
+def test_jpeg_ls_of_whole_words(make_dicom: Any, signed: bool, shift: int) -> None:
+    """dcmtk compresses the words as they stand: 16 bits of precision, 12 of them stored."""
+    stored = picture(12, signed)
+    words = ((stored & 0xFFF) << shift).astype(np.uint16)
+    codestream = bytes(jpeg_ls.encode_array(words))
+    data = make_dicom(
+        stored, syntax=JPEG_LS, signed=signed, codestream=codestream, HighBit=11 + shift
+    )
+    np.testing.assert_allclose(
+        read_radiograph(data).pixels, expected(stored, 12, signed), atol=1e-6
+    )
 
 
 def test_lossy_jpeg_2000(make_dicom: Any) -> None:
