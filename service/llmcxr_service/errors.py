@@ -6,7 +6,9 @@ CxrError
 |   |-- NotAcceptable           no media type that the caller accepts
 |   |-- BodyTooLarge            more bytes than the limit
 |   `-- ClientClosedRequest     the caller went away; nobody reads this answer
-`-- Overloaded                  too many requests in work; try again later
+|-- Overloaded                  too many requests in work; try again later
+|-- DecoderUnavailable          no process can decode files at the moment
+`-- ReceiverUnavailable         a received instance could not be kept; the sender must try again
 """
 
 from __future__ import annotations
@@ -86,4 +88,31 @@ class Overloaded(CxrError):
 
     def __init__(self, message: str, *, retry_after_seconds: int) -> None:
         super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class DecoderUnavailable(CxrError):
+    """No process can decode files at the moment; the service is starting or something is broken.
+
+    Attributes:
+        retry_after_seconds: when it is worth trying again.
+    """
+
+    default_reason = "decoder"
+    retry_after_seconds = 5
+
+
+class ReceiverUnavailable(CxrError):
+    """A received instance is not kept: the queue is full, or cannot be written.
+
+    Attributes:
+        retry_after_seconds: when it is worth trying again.
+    """
+
+    default_reason = "queue-unavailable"
+
+    def __init__(
+        self, message: str, *, reason: str | None = None, retry_after_seconds: int = 30
+    ) -> None:
+        super().__init__(message, reason=reason)
         self.retry_after_seconds = retry_after_seconds

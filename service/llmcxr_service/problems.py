@@ -58,6 +58,8 @@ KINDS: dict[type[models.CxrError], Kind] = {
     # nginx's status for a client that hung up; it is only ever seen in logs and metrics.
     service.ClientClosedRequest: Kind(499, "client-closed-request", "Client closed request"),
     service.Overloaded: Kind(503, "overloaded", "Overloaded"),
+    service.ReceiverUnavailable: Kind(503, "queue-unavailable", "Not kept"),
+    service.DecoderUnavailable: Kind(503, "decoder-unavailable", "Decoder unavailable"),
 }
 
 

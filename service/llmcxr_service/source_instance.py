@@ -48,6 +48,7 @@ class SourceInstance:
     body_part_examined: str = _private()
     view_position: str = _private()
     instance_number: str = _private()
+    station_name: str = _private()
 
     def to_dataset(self) -> Dataset:
         """The same as a pydicom data set (UTF-8), for libraries that take evidence as one."""
@@ -78,6 +79,7 @@ _KEYWORDS = {
     "body_part_examined": "BodyPartExamined",
     "view_position": "ViewPosition",
     "instance_number": "InstanceNumber",
+    "station_name": "StationName",
 }
 _UIDS = ("sop_class_uid", "sop_instance_uid", "study_instance_uid", "series_instance_uid")
 
