@@ -52,6 +52,7 @@ class FakeVllm:
         api_key: asked for, if set.
         answer: text answers, as token ids; random ones where None.
         delay_seconds: of each completion.
+        hide_logprobs: of the tokens that were allowed.
         up: else every connection is answered 503.
         faults: taken one by one, one for each completion.
         requests: the bodies of all completions.
@@ -64,6 +65,7 @@ class FakeVllm:
     api_key: str | None = None
     answer: list[int] | None = None
     delay_seconds: float = 0.0
+    hide_logprobs: bool = False
     up: bool = True
     faults: deque[Fault] = field(default_factory=deque)
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -183,6 +185,8 @@ class FakeVllm:
             "stop_reason": None,
             "prompt_logprobs": None,
         }
+        if body.get("logprobs"):
+            choice["logprobs"] = {"top_logprobs": [self.logprobs_of(body)]}
         if body.get("return_token_ids"):
             choice |= {"token_ids": token_ids, "prompt_token_ids": body["prompt"]}
         if fault is Fault.NO_TOKEN_IDS:
@@ -220,6 +224,15 @@ class FakeVllm:
         if low < high and length < high and stops:
             return [*token_ids, min(stops)], "stop"
         return token_ids, "length"
+
+    def logprobs_of(self, body: dict[str, Any]) -> dict[str, float]:
+        """Those of the first token; a function of the prompt, as a model's are."""
+        dice = random.Random(repr(("logprobs", body["prompt"])))
+        allowed = body.get("allowed_token_ids") or range(self.vocabulary_size)
+        shown = list(allowed)[: body["logprobs"]]
+        if self.hide_logprobs:
+            return {"token_id:0": -1.0}
+        return {f"token_id:{i}": -5.0 * dice.random() for i in shown}
 
 
 async def _half() -> Any:

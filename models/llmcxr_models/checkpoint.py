@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from llmcxr_models.errors import DigestMismatch, InvalidCheckpoint
+from llmcxr_models.observations import observable_findings
 from llmcxr_models.preprocess import Geometry, Preprocessing
 from llmcxr_models.prompt import TEMPLATES, PromptBuilder
 from llmcxr_models.radiograph import Pipeline
@@ -48,6 +49,7 @@ class Manifest:
         max_model_len: longest sequence, tokens.
         files: SHA-256 of each file, by path relative to the directory.
         provenance: data, base model, git state, training lengths; for people.
+        findings: names of `OBSERVABLE_FINDINGS` that it was taught to answer with yes or no.
     """
 
     name: str
@@ -60,8 +62,10 @@ class Manifest:
     max_model_len: int
     files: dict[str, str]
     provenance: dict[str, Any] = field(default_factory=dict)
+    findings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        observable_findings(self.findings)
         if self.template not in TEMPLATES:
             raise InvalidCheckpoint("the manifest names an unknown prompt template.")
         if self.vqgan.grid_size**2 != self.vocabulary.image_length:
@@ -102,6 +106,8 @@ class Manifest:
             "max_model_len": self.max_model_len,
             "files": dict(sorted(self.files.items())),
             "provenance": self.provenance,
+            # Left out where there are none: older manifests keep their digest.
+            **({"findings": list(self.findings)} if self.findings else {}),
         }
 
     @classmethod
@@ -125,6 +131,7 @@ class Manifest:
                 vqgan=VqGanConfig.from_dict(plain.pop("vqgan")),
                 preprocessing=Preprocessing(**preprocessing),
                 views=tuple(plain.pop("views")),
+                findings=tuple(plain.pop("findings", ())),
                 **plain,
             )
         except (KeyError, TypeError, ValueError) as error:

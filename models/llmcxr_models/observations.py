@@ -33,18 +33,13 @@ class ObservableFinding:
 
     Attributes:
         name: key in manifests and answers.
-        phrase: as it stands in a question, for example "Is there {phrase}?".
+        question: the wording that is served; training paraphrases it.
         code: its concept.
     """
 
     name: str
-    phrase: str
+    question: str
     code: Code
-
-    @property
-    def question(self) -> str:
-        """The wording that is served; training paraphrases it."""
-        return f"Is there {self.phrase}?"
 
 
 @dataclass(frozen=True)
@@ -72,23 +67,36 @@ def _own(value: str, meaning: str) -> Code:
 OBSERVABLE_FINDINGS: dict[str, ObservableFinding] = {
     finding.name: finding
     for finding in (
-        ObservableFinding("cardiomegaly", "cardiomegaly", Code("8186001", "SCT", "Cardiomegaly")),
         ObservableFinding(
-            "pleural effusion", "pleural effusion", Code("60046008", "SCT", "Pleural effusion")
+            "normal", "Is this radiograph normal?", Code("17621005", "SCT", "Normal")
         ),
-        ObservableFinding("atelectasis", "atelectasis", Code("46621007", "SCT", "Atelectasis")),
-        ObservableFinding("lung opacity", "lung opacity", _own("LUNG-OPACITY", "Lung opacity")),
         ObservableFinding(
-            "nodule or mass", "a nodule or mass", _own("NODULE-MASS", "Lung nodule or mass")
+            "cardiomegaly", "Is there cardiomegaly?", Code("8186001", "SCT", "Cardiomegaly")
+        ),
+        ObservableFinding(
+            "pleural effusion",
+            "Is there pleural effusion?",
+            Code("60046008", "SCT", "Pleural effusion"),
+        ),
+        ObservableFinding(
+            "atelectasis", "Is there atelectasis?", Code("46621007", "SCT", "Atelectasis")
+        ),
+        ObservableFinding(
+            "lung opacity", "Is there lung opacity?", _own("LUNG-OPACITY", "Lung opacity")
+        ),
+        ObservableFinding(
+            "nodule or mass",
+            "Is there a nodule or mass?",
+            _own("NODULE-MASS", "Lung nodule or mass"),
         ),
         ObservableFinding(
             "calcified granuloma",
-            "a calcified granuloma",
+            "Is there a calcified granuloma?",
             _own("CALC-GRANULOMA", "Calcified granuloma of lung"),
         ),
         ObservableFinding(
             "congestion or edema",
-            "pulmonary congestion or edema",
+            "Is there pulmonary congestion or edema?",
             _own("CONGESTION-EDEMA", "Pulmonary congestion or edema"),
         ),
     )

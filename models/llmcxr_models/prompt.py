@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
 from llmcxr_models.errors import InvalidCheckpoint, InvalidText
+from llmcxr_models.observations import NO, YES
 from llmcxr_models.vocabulary import Vocabulary
 
 
@@ -64,7 +65,7 @@ class Constraint:
         stop_token_ids: end the answer.
     """
 
-    allowed_token_ids: range | None
+    allowed_token_ids: range | tuple[int, ...] | None
     forbidden_token_ids: range
     min_tokens: int
     max_tokens: int
@@ -200,6 +201,20 @@ class PromptBuilder:
     def question(self, codes: Sequence[int], question: str, *, max_tokens: int = 128) -> Prompt:
         """Ask a free question about an image."""
         return self._about_image(Task.QUESTION, codes, "", question, max_tokens)
+
+    def yes_or_no(self, codes: Sequence[int], question: str) -> Prompt:
+        """Ask a question about an image whose answer is one token: yes or no, in this order.
+
+        The tokens with which the two trained answers begin.
+
+        Raises:
+            InvalidCheckpoint: both begin with the same token.
+        """
+        yes, no = (self._tokenizer.encode_text(answer)[0] for answer in (YES, NO))
+        if yes == no:
+            raise InvalidCheckpoint("the tokenizer cannot tell yes from no by one token.")
+        prompt = self.question(codes, question)
+        return replace(prompt, constraint=Constraint((yes, no), range(0), 1, 1, ()))
 
     def image(self, report: str, *, paraphrase: int = 0) -> Prompt:
         """Ask for an image of a report: exactly `image_length` image tokens, nothing else."""

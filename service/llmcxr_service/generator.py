@@ -28,6 +28,8 @@ from llmcxr_models.prompt import Prompt
 
 _NEVER = -100.0
 """The lowest logit bias that vLLM takes; e^-100 is no probability in float32."""
+_MOST_LOGPROBS = 20
+"""As many as vLLM names unless it is started otherwise."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,16 @@ class Generator(Protocol):
         """
         ...
 
+    async def log_probabilities(self, prompt: Prompt) -> tuple[float, ...]:
+        """Of each token id that `prompt` allows as its only next one, in their order.
+
+        Up to a constant: only differences mean something.
+
+        Raises:
+            GenerationError: no usable answer.
+        """
+        ...
+
 
 class Endpoint(Protocol):
     """Where a vLLM server is; it may move when it is restarted."""
@@ -94,11 +106,16 @@ class FixedEndpoint:
     api_key: SecretStr | None = None
 
 
+class _Logprobs(BaseModel):
+    top_logprobs: list[dict[str, float]] = Field(min_length=1)
+
+
 class _Choice(BaseModel):
     model_config = ConfigDict(strict=True)
 
     token_ids: list[int]
     finish_reason: Literal["stop", "length"]
+    logprobs: _Logprobs | None = None
 
 
 class _Usage(BaseModel):
@@ -144,7 +161,31 @@ class VllmGenerator:
         Raises:
             GenerationError: see the table above.
         """
-        request = self._request(prompt, sampling)
+        completion = await self._ask(prompt, self._request(prompt, sampling))
+        choice = completion.choices[0]
+        return Generation(
+            tuple(choice.token_ids), choice.finish_reason, completion.usage.prompt_tokens
+        )
+
+    async def log_probabilities(self, prompt: Prompt) -> tuple[float, ...]:
+        """One step of the model; raises as `generate` does.
+
+        vLLM names the most likely tokens, by default before the constraint is applied. The
+        allowed ones are among them, or the model was not taught this answer.
+        """
+        request = self._request(prompt, Sampling(seed=0, temperature=0.0))
+        request |= {"logprobs": _MOST_LOGPROBS, "return_tokens_as_token_ids": True}
+        completion = await self._ask(prompt, request)
+        logprobs = completion.choices[0].logprobs
+        first = logprobs.top_logprobs[0] if logprobs else {}
+        found = [first.get(f"token_id:{i}") for i in prompt.constraint.allowed_token_ids or ()]
+        if not any(value is not None for value in found):
+            raise GeneratorMisbehaved("None of the asked tokens has a probability.", reason="shape")
+        # One that is not among them is less likely than all that are.
+        least = min(first.values())
+        return tuple(least if value is None else value for value in found)
+
+    async def _ask(self, prompt: Prompt, request: dict[str, Any]) -> _Completion:
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 response = await self._client.post(
@@ -161,10 +202,7 @@ class VllmGenerator:
         completion = self._parse(response)
         if completion.usage.prompt_tokens != len(prompt.token_ids):
             raise GeneratorMisbehaved("The language model read another prompt.", reason="prompt")
-        choice = completion.choices[0]
-        return Generation(
-            tuple(choice.token_ids), choice.finish_reason, completion.usage.prompt_tokens
-        )
+        return completion
 
     def _request(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
         constraint = prompt.constraint

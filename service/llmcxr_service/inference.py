@@ -20,12 +20,15 @@ from llmcxr_models.errors import (
     InvalidImageTokens,
     InvalidText,
 )
+from llmcxr_models.mentions import mentions
+from llmcxr_models.observations import Observation, observable_findings
 from llmcxr_models.preprocess import to_grey8
 from llmcxr_models.prompt import Prompt, PromptBuilder
 from llmcxr_models.radiograph import Radiograph
 from llmcxr_models.text_tokenizer import TextTokenizer
 from llmcxr_service.generator import Generation, Generator, Sampling
 from llmcxr_service.observability import Metrics, Stopwatch
+from llmcxr_service.observing import compare_with_text, observe
 from llmcxr_service.quality import Quality, compare
 from llmcxr_service.readiness import Readiness
 from llmcxr_service.vision import DecodeRadiograph, Vision
@@ -53,6 +56,13 @@ class TextAnswer:
     usage: tuple[int, int]
     timings_ms: dict[str, float]
     warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ReportAnswer(TextAnswer):
+    """A drafted report, with what the model says of each finding that it was taught."""
+
+    observations: tuple[Observation, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,7 +123,7 @@ class Inference:
 
     async def report(
         self, data: bytes, indication: str, sampling: Sampling, max_tokens: int
-    ) -> TextAnswer:
+    ) -> ReportAnswer:
         """Draft the report of a radiograph.
 
         Raises:
@@ -123,7 +133,19 @@ class Inference:
         def prompt(codes: list[int]) -> Prompt:
             return self.prompts.report(codes, indication=indication, max_tokens=max_tokens)
 
-        return await self._read_image(data, prompt, sampling)
+        watch = Stopwatch(self.metrics)
+        # 1. File to codes to token ids to words.
+        answer, codes = await self._read_image(data, prompt, sampling, watch)
+        # 2. The findings, one by one.
+        observations, notes = await self._observe(codes, answer.text, watch)
+        return ReportAnswer(
+            answer.text,
+            answer.seed,
+            answer.usage,
+            watch.timings_ms(),
+            answer.warnings + notes,
+            observations,
+        )
 
     async def question(
         self, data: bytes, question: str, sampling: Sampling, max_tokens: int
@@ -133,7 +155,8 @@ class Inference:
         def prompt(codes: list[int]) -> Prompt:
             return self.prompts.question(codes, question, max_tokens=max_tokens)
 
-        return await self._read_image(data, prompt, sampling)
+        answer, _ = await self._read_image(data, prompt, sampling, Stopwatch(self.metrics))
+        return answer
 
     async def instruction(
         self, instruction: str, text: str, sampling: Sampling, max_tokens: int
@@ -202,9 +225,12 @@ class Inference:
         )
 
     async def _read_image(
-        self, data: bytes, build: Callable[[list[int]], Prompt], sampling: Sampling
-    ) -> TextAnswer:
-        watch = Stopwatch(self.metrics)
+        self,
+        data: bytes,
+        build: Callable[[list[int]], Prompt],
+        sampling: Sampling,
+        watch: Stopwatch,
+    ) -> tuple[TextAnswer, list[int]]:
         # 1. Is there anybody to ask?
         await self.readiness.require()
         # 2. File to pixels to codes.
@@ -213,7 +239,19 @@ class Inference:
         with watch.stage("prompt"):
             prompt = await self._off_loop(lambda: build(codes))
         # 4. Token ids to words.
-        return await self._write(prompt, sampling, watch, self._warnings(radiograph))
+        answer = await self._write(prompt, sampling, watch, self._warnings(radiograph))
+        return answer, codes
+
+    async def _observe(
+        self, codes: list[int], text: str, watch: Stopwatch
+    ) -> tuple[tuple[Observation, ...], tuple[str, ...]]:
+        """What the model says of each finding, and whether the text says the same."""
+        findings = observable_findings(self.manifest.findings)
+        if not findings:
+            return (), ()
+        with watch.stage("observe"):
+            probabilities = await observe(codes, findings, self.prompts, self.generator)
+        return compare_with_text(findings, probabilities, mentions(text))
 
     async def _encode(self, data: bytes, watch: Stopwatch) -> tuple[Radiograph, Tensor, list[int]]:
         with watch.stage("decode"):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 from starlette.responses import PlainTextResponse, Response
 
+from llmcxr_models.observations import Observation
 from llmcxr_models.prompt import clean_text
 from llmcxr_models.report import Report
 from llmcxr_service import documentation as doc
@@ -30,6 +31,7 @@ from llmcxr_service.limits import until_disconnect
 from llmcxr_service.rendering import provenance_headers, render_png, to_base64
 from llmcxr_service.runtime import Runtime, runtime_of
 from llmcxr_service.schemas import (
+    Code,
     GeneratedImage,
     ImageOptions,
     ImageRequest,
@@ -42,6 +44,7 @@ from llmcxr_service.schemas import (
     QuestionOptions,
     ReconstructionAnswer,
     ReportAnswer,
+    ReportObservation,
     ReportOptions,
     TextOptions,
     Usage,
@@ -81,6 +84,7 @@ async def generate_report(request: Request) -> Response:
             impression=report.impression,
             text=answer.text,
             preprocessing=runtime.checkpoint.manifest.preprocessing.name,
+            observations=[observation_json(o) for o in answer.observations],
             **_drawn(runtime, answer),
         )
     )
@@ -240,6 +244,17 @@ async def _render(runtime: Runtime, grey: NDArray[np.uint8], *, seed: int | None
 def _model(runtime: Runtime) -> Model:
     model = runtime.model
     return Model(name=model.name, version=model.version, digest=model.digest)
+
+
+def observation_json(observation: Observation) -> ReportObservation:
+    """One observation as the JSON answer has it."""
+    finding, code = observation.finding, observation.finding.code
+    return ReportObservation(
+        name=finding.name,
+        code=Code(value=code.value, scheme=code.scheme, meaning=code.meaning),
+        probability=round(observation.probability, 6),
+        mentioned=observation.mentioned,
+    )
 
 
 def _drawn(runtime: Runtime, answer: TextAnswer | ImageAnswer) -> dict[str, Any]:

@@ -106,6 +106,25 @@ class _Drawn(_Answer):
     usage: Usage
 
 
+class Code(BaseModel):
+    """A coded concept."""
+
+    value: str
+    scheme: str = Field(description="`SCT` is SNOMED CT, `99LLMCXR` our own.")
+    meaning: str
+
+
+class ReportObservation(BaseModel):
+    """What the model says of one finding."""
+
+    name: str
+    code: Code
+    probability: float = Field(ge=0.0, le=1.0, description="Of yes against no; not calibrated.")
+    mentioned: bool | None = Field(
+        description="Whether the report's text affirms it; null where it cannot be told."
+    )
+
+
 class ReportAnswer(_Drawn):
     """A draft report."""
 
@@ -113,6 +132,9 @@ class ReportAnswer(_Drawn):
     impression: str
     text: str
     preprocessing: str
+    observations: list[ReportObservation] = Field(
+        description="Empty where the checkpoint was not taught to answer by yes or no."
+    )
 
 
 class QuestionAnswer(_Drawn):

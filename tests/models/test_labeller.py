@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from llmcxr_training.labeller import FINDINGS, Mention, label, positives
+from llmcxr_models.finding_mentions import FINDINGS
+from llmcxr_models.labeller import Mention, label, positives
 
 P, U, N = Mention.POSITIVE, Mention.UNCERTAIN, Mention.NEGATIVE
 
