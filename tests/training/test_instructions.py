@@ -13,6 +13,7 @@ import pytest
 from pydantic import ValidationError
 from transformers import PreTrainedTokenizerFast
 
+from llmcxr_models.observations import NO, YES, observable_findings
 from llmcxr_models.prompt import PromptBuilder, Task
 from llmcxr_models.report import Report
 from llmcxr_models.text_tokenizer import TextTokenizer
@@ -25,7 +26,16 @@ from llmcxr_training.instructions import (
     PlainInstruction,
     read_instructions,
 )
-from llmcxr_training.questions import FINDINGS, NO, YES, draw_questions, is_indexed, is_normal
+from llmcxr_training.questions import (
+    FINDING_QUESTIONS,
+    FINDINGS,
+    NORMAL,
+    NORMAL_QUESTIONS,
+    TAUGHT,
+    draw_questions,
+    is_indexed,
+    is_normal,
+)
 
 CODES, LENGTH = 16, 4
 PLAIN = [PlainInstruction("Say hello.", "in French", "bonjour")]
@@ -253,3 +263,11 @@ def test_dolly_s_instructions_are_read_as_well(tmp_path: Path) -> None:
     record = {"instruction": "Add.", "context": "1 1", "response": "2", "category": "qa"}
     path.write_text(json.dumps(record) + "\n")
     assert read_instructions(path) == [PlainInstruction("Add.", "1 1", "2")]
+
+
+def test_what_is_served_was_taught_in_that_wording():
+    taught = {NORMAL: NORMAL_QUESTIONS} | {
+        f.name: tuple(q.format(f.phrase) for q in FINDING_QUESTIONS) for f in FINDINGS
+    }
+    for finding in observable_findings(TAUGHT):
+        assert finding.question in taught[finding.name]

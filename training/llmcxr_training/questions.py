@@ -10,9 +10,9 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from llmcxr_models.observations import NO, YES
 from llmcxr_training.data import Study
 
-YES, NO = "yes", "no"
 UNUSABLE_LABELS = frozenset({"no indexing", "technical quality of image unsatisfactory"})
 
 
@@ -21,35 +21,65 @@ class Finding:
     """Something that can be asked for.
 
     Attributes:
-        name: as it stands in a question.
+        name: key of `OBSERVABLE_FINDINGS`; serving asks for it in that wording.
+        phrase: as it stands in a question.
         headings: first parts of the index terms that affirm it.
         observations: those of CheXpert that affirm it; none where its labeller cannot tell.
     """
 
     name: str
+    phrase: str
     headings: frozenset[str]
     observations: frozenset[str] = frozenset()
 
 
 FINDINGS = (
     Finding(
-        "cardiomegaly", frozenset({"cardiomegaly", "cardiac shadow"}), frozenset({"cardiomegaly"})
+        "cardiomegaly",
+        "cardiomegaly",
+        frozenset({"cardiomegaly", "cardiac shadow"}),
+        frozenset({"cardiomegaly"}),
     ),
-    Finding("pleural effusion", frozenset({"pleural effusion"}), frozenset({"pleural effusion"})),
-    Finding("atelectasis", frozenset({"pulmonary atelectasis"}), frozenset({"atelectasis"})),
     Finding(
+        "pleural effusion",
+        "pleural effusion",
+        frozenset({"pleural effusion"}),
+        frozenset({"pleural effusion"}),
+    ),
+    Finding(
+        "atelectasis",
+        "atelectasis",
+        frozenset({"pulmonary atelectasis"}),
+        frozenset({"atelectasis"}),
+    ),
+    Finding(
+        "lung opacity",
         "lung opacity",
         frozenset({"opacity", "airspace disease", "consolidation", "infiltrate"}),
         frozenset({"lung opacity", "consolidation"}),
     ),
-    Finding("a nodule or mass", frozenset({"nodule", "mass"}), frozenset({"lung lesion"})),
-    Finding("a calcified granuloma", frozenset({"calcified granuloma", "granulomatous disease"})),
     Finding(
+        "nodule or mass",
+        "a nodule or mass",
+        frozenset({"nodule", "mass"}),
+        frozenset({"lung lesion"}),
+    ),
+    Finding(
+        "calcified granuloma",
+        "a calcified granuloma",
+        frozenset({"calcified granuloma", "granulomatous disease"}),
+    ),
+    Finding(
+        "congestion or edema",
         "pulmonary congestion or edema",
         frozenset({"pulmonary congestion", "pulmonary edema"}),
         frozenset({"edema"}),
     ),
 )
+
+NORMAL = "normal"
+TAUGHT = (NORMAL, *(finding.name for finding in FINDINGS))
+"""What a model is taught to answer with yes or no."""
 
 FINDING_QUESTIONS = (
     "Is there {}?",
@@ -91,8 +121,8 @@ def is_indexed(study: Study) -> bool:
 
 def draw_questions(study: Study, count: int, rng: random.Random) -> list[tuple[str, str]]:
     """Up to `count` questions with their answers, present findings first so that both occur."""
-    asked = [("normal", is_normal(study))]
-    asked += [(f.name, present(study, f)) for f in FINDINGS if can_tell(study, f)]
+    asked = [(NORMAL, is_normal(study))]
+    asked += [(f.phrase, present(study, f)) for f in FINDINGS if can_tell(study, f)]
     rng.shuffle(asked)
     true = [item for item in asked if item[1]][: max(1, count // 2)]
     false = [item for item in asked if not item[1]][: count - len(true)]
@@ -102,6 +132,6 @@ def draw_questions(study: Study, count: int, rng: random.Random) -> list[tuple[s
 
 
 def _phrase(name: str, rng: random.Random) -> str:
-    if name == "normal":
+    if name == NORMAL:
         return rng.choice(NORMAL_QUESTIONS)
     return rng.choice(FINDING_QUESTIONS).format(name)

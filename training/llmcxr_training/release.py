@@ -40,6 +40,7 @@ from llmcxr_training.base_model import load_base
 from llmcxr_training.finetune import Finetuning
 from llmcxr_training.language_model import ImageTextModel
 from llmcxr_training.merge import Delta, merge, whole_weights
+from llmcxr_training.questions import TAUGHT
 from llmcxr_training.run_state import git_state, load_state, save_weights, write_json
 from llmcxr_training.stage import TOKENIZER_FOLDER, GrownModel, check_vqgan, grow
 from llmcxr_training.trained_vqgan import TrainedVqGan
@@ -81,6 +82,7 @@ def publish(
         max_model_len=max_model_len,
         files={},
         provenance=_provenance(config, state),
+        findings=TAUGHT if config.mixing.image_to_text * config.mixing.question_share else (),
     )
     release.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=release.parent) as scratch:
