@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
+    UID,
     DigitalXRayImageStorageForPresentation,
     ExplicitVRLittleEndian,
     generate_uid,
@@ -43,8 +44,11 @@ def huge_png(side: int = 20_000) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunks + _chunk(b"IEND", b"")
 
 
-def dicom(seed: int = 0, **attributes: Any) -> bytes:
-    """A digital radiograph of an invented patient; keywords change attributes."""
+def dicom(seed: int = 0, syntax: str = ExplicitVRLittleEndian, **attributes: Any) -> bytes:
+    """A digital radiograph of an invented patient; keywords change attributes.
+
+    For an encapsulated `syntax`, PixelData must be given in that form.
+    """
     pixels = grey(seed)
     dataset = Dataset()
     dataset.SOPClassUID = DigitalXRayImageStorageForPresentation
@@ -68,8 +72,11 @@ def dicom(seed: int = 0, **attributes: Any) -> bytes:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.TransferSyntaxUID = UID(syntax)
     dataset.file_meta = meta
+    if meta.TransferSyntaxUID.is_encapsulated:
+        dataset["PixelData"].VR = "OB"
+        dataset["PixelData"].is_undefined_length = True
     buffer = io.BytesIO()
     dataset.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()

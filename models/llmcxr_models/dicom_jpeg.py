@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from llmcxr_models import gdcm_process
 from llmcxr_models.errors import InvalidRadiograph
+from llmcxr_models.expendable import is_expendable
 
-_GDCM = Path(__file__).with_name("gdcm_process.py")
+_GDCM = Path(gdcm_process.__file__)
 _SECONDS = 60
 _COSINE = {0xC0, 0xC1, 0xC2, 0xC5, 0xC6, 0xC9, 0xCA, 0xCD, 0xCE}
 """SOF markers of the processes with a cosine transform, which have 8 or 12 bits a sample."""
@@ -77,6 +79,13 @@ def decode_jpeg(frame: bytes, codestream: Codestream, transfer_syntax: str) -> N
 
 
 def _run_gdcm(frame: bytes, codestream: Codestream, transfer_syntax: str) -> bytes:
+    if is_expendable():
+        try:
+            return gdcm_process.decode(
+                frame, codestream.rows, codestream.columns, codestream.precision, transfer_syntax
+            )
+        except Exception:  # SWIG raises what it likes; its text is about the file
+            raise _damaged() from None
     numbers = [str(n) for n in (codestream.rows, codestream.columns, codestream.precision)]
     # Isolated and without our environment: the child has neither settings nor secrets.
     command = [sys.executable, "-I", str(_GDCM), *numbers, transfer_syntax]

@@ -18,7 +18,7 @@ from llmcxr_models.dicom_header import (
     read_header,
     read_identity,
 )
-from llmcxr_models.errors import InvalidInput, InvalidRadiograph
+from llmcxr_models.errors import InvalidInput, InvalidRadiograph, UnsupportedRadiograph
 from llmcxr_models.quiet import quiet_libraries
 from llmcxr_models.radiograph import MediaType, Pipeline, Radiograph, check_size
 
@@ -43,6 +43,10 @@ def read_dicom(data: bytes, pipeline: Pipeline = Pipeline.DISPLAY) -> Radiograph
             return _read(data, pipeline)
     except (InvalidInput, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
+    except MemoryError:
+        raise UnsupportedRadiograph(
+            "The picture needs more memory than it may have.", reason="memory"
+        ) from None
     except BaseException:
         # Decoders raise anything: RecursionError, MemoryError, struct.error, and Rust's panics
         # even as BaseException. Their messages quote values, hence no `from error`.

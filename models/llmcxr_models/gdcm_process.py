@@ -1,7 +1,8 @@
-"""A process of its own for gdcm: JPEG codestream on stdin, samples on stdout. Not imported.
+"""gdcm for one JPEG frame, and a process of its own for it: codestream on stdin, samples on stdout.
 
 gdcm ends the whole process (`terminate called after throwing ...`) on some damaged JPEGs: one
-wrong byte in one file would stop the service. Here it ends a child, which holds no secrets.
+wrong byte in one file would stop whoever called it. So only a process that is expendable calls
+`decode`; everybody else runs this file as a child, which holds no secrets.
 Arguments: rows, columns, bits a sample, transfer syntax UID.
 """
 
@@ -19,10 +20,16 @@ def main(rows: int, columns: int, precision: int, transfer_syntax: str) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    frame = sys.stdin.buffer.read()
+    sys.stdout.buffer.write(decode(frame, rows, columns, precision, transfer_syntax))
+
+
+def decode(frame: bytes, rows: int, columns: int, precision: int, transfer_syntax: str) -> bytes:
+    """Samples of one grey frame, 1 or 2 bytes each, little endian. May end the process."""
     import gdcm
 
     fragment = gdcm.Fragment()
-    fragment.SetByteStringValue(sys.stdin.buffer.read())
+    fragment.SetByteStringValue(frame)
     fragments = gdcm.SequenceOfFragments.New()
     fragments.AddFragment(fragment)
     element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
@@ -38,7 +45,8 @@ def main(rows: int, columns: int, precision: int, transfer_syntax: str) -> None:
     allocated = 8 if precision <= 8 else 16
     image.SetPixelFormat(gdcm.PixelFormat(1, allocated, precision, precision - 1, 0))
     # SWIG hands char* over as text; the bytes are in it by surrogates.
-    sys.stdout.buffer.write(image.GetBuffer().encode("utf-8", "surrogateescape"))
+    samples: bytes = image.GetBuffer().encode("utf-8", "surrogateescape")
+    return samples
 
 
 if __name__ == "__main__":

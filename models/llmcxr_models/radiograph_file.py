@@ -69,6 +69,10 @@ def _read_picture(data: bytes, media_type: MediaType, pipeline: Pipeline) -> Rad
         raise
     except Image.DecompressionBombError as error:
         raise UnsupportedRadiograph("The picture is too large.", reason="too-large") from error
+    except MemoryError:
+        raise UnsupportedRadiograph(
+            "The picture needs more memory than it may have.", reason="memory"
+        ) from None
     except Exception as error:
         # Pillow raises OSError, SyntaxError, ValueError, struct.error ... for damaged files.
         raise InvalidRadiograph("The picture is damaged and cannot be decoded.") from error

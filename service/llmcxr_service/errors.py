@@ -5,10 +5,19 @@ CxrError
 |   |-- InvalidRequest          the request does not fit its schema
 |   |-- NotAcceptable           no media type that the caller accepts
 |   |-- BodyTooLarge            more bytes than the limit
-|   `-- ClientClosedRequest     the caller went away; nobody reads this answer
+|   |-- ClientClosedRequest     the caller went away; nobody reads this answer
+|   |-- MalformedMultipart      the body is no multipart/related
+|   |-- ReceivingDisabled       no rules, so no instances are received
+|   |-- UnknownSource           no archive of this name is configured
+|   `-- InstanceNotFound        the archive does not have the instance
 |-- Overloaded                  too many requests in work; try again later
 |-- DecoderUnavailable          no process can decode files at the moment
-`-- ReceiverUnavailable         a received instance could not be kept; the sender must try again
+|-- ReceiverUnavailable         a received instance could not be kept; the sender must try again
+`-- SourceError                 an archive did not give an instance
+    |-- SourceUnavailable       it cannot be reached, or has too much to do
+    |-- SourceTimeout           it did not answer in time
+    |-- SourceRefused           it does not accept who we are
+    `-- SourceMisbehaved        it answered something else than the instance
 """
 
 from __future__ import annotations
@@ -77,6 +86,30 @@ class ClientClosedRequest(RequestError):
     default_reason = "client-closed"
 
 
+class MalformedMultipart(RequestError):
+    """A body that is no well-formed multipart/related."""
+
+    default_reason = "multipart"
+
+
+class ReceivingDisabled(RequestError):
+    """There are no rules, so no instances are received."""
+
+    default_reason = "receiving-disabled"
+
+
+class UnknownSource(RequestError):
+    """No archive of this name is configured."""
+
+    default_reason = "unknown-source"
+
+
+class InstanceNotFound(RequestError):
+    """The archive does not have the instance."""
+
+    default_reason = "not-found"
+
+
 class Overloaded(CxrError):
     """Too many requests are in work.
 
@@ -116,3 +149,38 @@ class ReceiverUnavailable(CxrError):
     ) -> None:
         super().__init__(message, reason=reason)
         self.retry_after_seconds = retry_after_seconds
+
+
+class SourceError(CxrError):
+    """An archive did not give an instance that a caller asked for."""
+
+    default_reason = "source"
+
+
+class SourceUnavailable(SourceError):
+    """The archive cannot be reached, or has too much to do.
+
+    Attributes:
+        retry_after_seconds: when it is worth trying again.
+    """
+
+    default_reason = "source-unavailable"
+    retry_after_seconds = 10
+
+
+class SourceTimeout(SourceError):
+    """The archive did not answer in time."""
+
+    default_reason = "source-timeout"
+
+
+class SourceRefused(SourceError):
+    """The archive does not accept who we are."""
+
+    default_reason = "source-refused"
+
+
+class SourceMisbehaved(SourceError):
+    """The archive answered something else than the instance."""
+
+    default_reason = "source-misbehaved"

@@ -68,6 +68,12 @@ class Metrics:
             "Answers that should have been an image and were not.",
             registry=registry,
         )
+        self.decode_restarts = Counter(
+            "llmcxr_decode_worker_restarts",
+            "Decode workers replaced before their time, by cause.",
+            ["reason"],
+            registry=registry,
+        )
         self.model_info = Gauge(
             "llmcxr_model_info",
             "The checkpoint that is served.",

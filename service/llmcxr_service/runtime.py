@@ -15,6 +15,8 @@ from fastapi import Request
 
 from llmcxr_models.checkpoint import Checkpoint
 from llmcxr_models.image_tokenizer import ImageTokenizer
+from llmcxr_service.decode_pool import FILES_PER_WORKER, DecodePool, Restart
+from llmcxr_service.decode_template import WorkerOptions
 from llmcxr_service.generator import Endpoint, FixedEndpoint, VllmGenerator
 from llmcxr_service.inference import Inference
 from llmcxr_service.limits import Admission
@@ -22,7 +24,7 @@ from llmcxr_service.observability import Metrics
 from llmcxr_service.readiness import Readiness
 from llmcxr_service.rendering import ModelIdentity
 from llmcxr_service.settings import Settings
-from llmcxr_service.vision import Vision, choose_device, thread_decoder
+from llmcxr_service.vision import Vision, choose_device
 
 LOGGER = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ class Runtime:
         readiness: of vLLM.
         inference: makes answers.
         executor: for blocking work that is no VQ-GAN.
+        decoder: reads files, in processes of its own.
     """
 
     settings: Settings
@@ -55,6 +58,7 @@ class Runtime:
     readiness: Readiness
     inference: Inference
     executor: Executor
+    decoder: DecodePool
 
 
 def runtime_of(request: Request) -> Runtime:
@@ -81,16 +85,20 @@ async def open_runtime(
         )
         model = ModelIdentity.of(checkpoint.manifest)
         metrics.model_info.labels(model.name, model.version, model.digest).set(1)
-        # 2. vLLM first, because it takes longest.
+        # 2. The decode workers; they load while the rest does.
+        decoder = _decode_pool(settings, checkpoint, metrics)
+        decoder.start()
+        stack.push_async_callback(decoder.stop)
+        # 3. vLLM before the VQ-GAN, because it takes longest.
         client = await stack.enter_async_context(_client(settings, transport))
         endpoint, readiness = await _language_model(
             settings, checkpoint, client, metrics, stack, own=transport is None
         )
-        # 3. The VQ-GAN.
+        # 4. The VQ-GAN.
         vision = await asyncio.to_thread(_load_vision, settings, checkpoint, metrics)
         vision.start()
         stack.push_async_callback(vision.stop)
-        # 4. Everything together.
+        # 5. Everything together.
         executor = ThreadPoolExecutor(_CPU_THREADS, "blocking")
         stack.callback(executor.shutdown, cancel_futures=True)
         prompts = await asyncio.to_thread(checkpoint.load_prompts)
@@ -98,7 +106,7 @@ async def open_runtime(
             manifest=checkpoint.manifest,
             prompts=prompts,
             tokenizer=await asyncio.to_thread(checkpoint.load_tokenizer),
-            decode_radiograph=thread_decoder(executor, checkpoint.manifest.preprocessing.pipeline),
+            decode_radiograph=decoder.radiograph,
             vision=vision,
             generator=VllmGenerator(
                 client,
@@ -113,8 +121,24 @@ async def open_runtime(
         admission = Admission(settings.max_pending, metrics.pending.set)
         LOGGER.info("weights loaded", extra={"fields": {"model": model.name}})
         yield Runtime(
-            settings, checkpoint, model, metrics, admission, readiness, inference, executor
+            settings, checkpoint, model, metrics, admission, readiness, inference, executor, decoder
         )
+
+
+def _decode_pool(settings: Settings, checkpoint: Checkpoint, metrics: Metrics) -> DecodePool:
+    options = WorkerOptions(
+        pipeline=checkpoint.manifest.preprocessing.pipeline,
+        memory_mib=settings.decode_memory_mib,
+        seconds=settings.decode_timeout_seconds,
+        files=FILES_PER_WORKER,
+    )
+    for reason in Restart:
+        metrics.decode_restarts.labels(reason)  # so that an alert sees 0 before the first one
+    return DecodePool(
+        options,
+        workers=settings.decode_workers,
+        on_restart=lambda reason: metrics.decode_restarts.labels(reason).inc(),
+    )
 
 
 def _client(settings: Settings, transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:

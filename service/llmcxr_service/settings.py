@@ -31,6 +31,9 @@ class Settings(BaseSettings):
         vqgan_threads: CPU threads of the VQ-GAN; 0 leaves PyTorch's choice.
         micro_batch_size: most images that the VQ-GAN takes at once.
         micro_batch_wait_ms: how long an image waits for company, milliseconds.
+        decode_workers: files decoded at once, each in a process; 0 leaves the choice.
+        decode_timeout_seconds: a file that takes longer is refused, and its process ended.
+        decode_memory_mib: address space of one such process, MiB.
         max_body_bytes: largest request body.
         max_report_characters: longest report, question, instruction or input text.
         max_pending: requests in work at once; more are refused with Retry-After.
@@ -55,6 +58,9 @@ class Settings(BaseSettings):
     vqgan_threads: int = Field(default=0, ge=0, le=1024)
     micro_batch_size: int = Field(default=8, ge=1, le=256)
     micro_batch_wait_ms: float = Field(default=5.0, ge=0.0, le=1000.0)
+    decode_workers: int = Field(default=0, ge=0, le=256)
+    decode_timeout_seconds: float = Field(default=20.0, gt=0, le=600)
+    decode_memory_mib: int = Field(default=2048, ge=512)
     max_body_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
     max_report_characters: int = Field(default=8000, ge=1)
     max_pending: int = Field(default=64, ge=1)

@@ -1,4 +1,4 @@
-"""Files -> Radiograph -> codes, and codes -> pixels: all blocking work, off the event loop."""
+"""Radiograph -> codes, and codes -> pixels: all blocking work, off the event loop."""
 
 from __future__ import annotations
 
@@ -12,22 +12,11 @@ from torch import Tensor
 
 from llmcxr_models.image_tokenizer import ImageTokenizer
 from llmcxr_models.preprocess import Preprocessing, to_pixels
-from llmcxr_models.radiograph import Pipeline, Radiograph
-from llmcxr_models.radiograph_file import read_radiograph
+from llmcxr_models.radiograph import Radiograph
 from llmcxr_service.micro_batch import MicroBatcher
 
 DecodeRadiograph = Callable[[bytes], Awaitable[Radiograph]]
-"""Bytes -> Radiograph; a thread here, and a pool of processes may stand in its place."""
-
-
-def thread_decoder(executor: ThreadPoolExecutor, pipeline: Pipeline) -> DecodeRadiograph:
-    """Decode files in a thread."""
-
-    async def decode_radiograph(data: bytes) -> Radiograph:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(executor, partial(read_radiograph, data, pipeline))
-
-    return decode_radiograph
+"""Bytes -> Radiograph, not on the event loop; `DecodePool.radiograph` is one."""
 
 
 class Vision:
