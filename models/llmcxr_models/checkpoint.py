@@ -2,6 +2,7 @@
 
     manifest.json        everything below, and the SHA-256 of every other file
     vqgan.safetensors    the image tokenizer
+    gate.safetensors     looks whether a picture is a chest radiograph; may be missing
     llm/                 exactly the directory that vLLM serves (config, tokenizer, safetensors)
 
 Weights are safetensors only; a pickle is never opened here.
@@ -19,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from llmcxr_models.errors import DigestMismatch, InvalidCheckpoint
+from llmcxr_models.gate import GATE_WEIGHTS, Gate, GateConfig
 from llmcxr_models.observations import observable_findings
 from llmcxr_models.preprocess import Geometry, Preprocessing
 from llmcxr_models.prompt import TEMPLATES, PromptBuilder
@@ -50,6 +52,7 @@ class Manifest:
         files: SHA-256 of each file, by path relative to the directory.
         provenance: data, base model, git state, training lengths; for people.
         findings: names of `OBSERVABLE_FINDINGS` that it was taught to answer with yes or no.
+        gate: geometry and thresholds of its gate on pixels, where it has one.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Manifest:
     files: dict[str, str]
     provenance: dict[str, Any] = field(default_factory=dict)
     findings: tuple[str, ...] = ()
+    gate: GateConfig | None = None
 
     def __post_init__(self) -> None:
         observable_findings(self.findings)
@@ -106,8 +110,9 @@ class Manifest:
             "max_model_len": self.max_model_len,
             "files": dict(sorted(self.files.items())),
             "provenance": self.provenance,
-            # Left out where there are none: older manifests keep their digest.
+            # Left out where there is none: older manifests keep their digest.
             **({"findings": list(self.findings)} if self.findings else {}),
+            **({"gate": self.gate.to_dict()} if self.gate else {}),
         }
 
     @classmethod
@@ -120,6 +125,7 @@ class Manifest:
         if values.get("format_version") != FORMAT_VERSION:
             raise InvalidCheckpoint(f"the manifest is not of format version {FORMAT_VERSION}.")
         plain = {k: v for k, v in values.items() if k != "format_version"}
+        gate = plain.pop("gate", None)
         try:
             vocabulary = dict(plain.pop("vocabulary"))
             vocabulary["stop_token_ids"] = tuple(vocabulary["stop_token_ids"])
@@ -132,6 +138,7 @@ class Manifest:
                 preprocessing=Preprocessing(**preprocessing),
                 views=tuple(plain.pop("views")),
                 findings=tuple(plain.pop("findings", ())),
+                gate=None if gate is None else GateConfig.from_dict(gate),
                 **plain,
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -180,6 +187,16 @@ class Checkpoint:
         except (OSError, RuntimeError, SafetensorError) as error:
             raise InvalidCheckpoint(f"{VQGAN_WEIGHTS} does not fit the manifest.") from error
         return vqgan
+
+    def load_gate(self) -> Gate | None:
+        """The gate on pixels with its weights; None where the checkpoint has none.
+
+        Raises:
+            InvalidCheckpoint: the weights are unreadable or of another shape.
+        """
+        if self.manifest.gate is None:
+            return None
+        return Gate.load(self.path / GATE_WEIGHTS, self.manifest.gate)
 
     def load_tokenizer(self) -> TextTokenizer:
         """The text tokenizer.

@@ -61,6 +61,24 @@ def judge(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006
 
 
 @app.command()
+def gate(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006
+    """Train the gate that tells chest radiographs from everything else; minutes."""
+    from llmcxr_training.gate_settings import GateTraining
+    from llmcxr_training.train_gate import train_gate
+
+    typer.echo(train_gate(read_config(config, GateTraining, overrides)))
+
+
+@app.command("measure-gate")
+def measure_gate(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006
+    """Measure a gate on the test split, other hospitals, and pictures of other things."""
+    from llmcxr_training.gate_measurement import measure_gate as measure
+    from llmcxr_training.gate_settings import GateTraining
+
+    typer.echo(measure(read_config(config, GateTraining, overrides)))
+
+
+@app.command()
 def encode(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006
     """Encode the images of a fine-tuning stage, where that should not wait for its processes."""
     from llmcxr_training.finetune import Finetuning
@@ -85,6 +103,9 @@ def publish(
     name: str = "llmcxr-demo",
     version: str = "0.1.0",
     max_model_len: int = 2048,
+    gate: Annotated[
+        Path | None, typer.Option(help="Folder of `llmcxr-train gate`; absent, there is none.")
+    ] = None,
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
     """Write the small release directory of a fine-tuning run."""
@@ -93,7 +114,7 @@ def publish(
 
     settings = read_config(config, Finetuning, overrides)
     manifest = write_release(
-        settings, release, name=name, version=version, max_model_len=max_model_len
+        settings, release, name=name, version=version, max_model_len=max_model_len, gate=gate
     )
     typer.echo(f"{manifest.served_name} in {release}")
 

@@ -3,6 +3,7 @@
     manifest.json        the manifest of the assembled checkpoint, digests included
     delta.safetensors    adapters and image-token rows
     vqgan.safetensors    the image tokenizer
+    gate.safetensors     the gate on pixels, where there is one
     llm/                 config and tokenizer files, as they are served
     README.md            the model card
 
@@ -36,6 +37,7 @@ from llmcxr_models.checkpoint import (
     write_manifest,
 )
 from llmcxr_models.errors import CheckpointError, InvalidCheckpoint
+from llmcxr_models.gate import GATE_WEIGHTS
 from llmcxr_training.base_model import load_base
 from llmcxr_training.finetune import Finetuning
 from llmcxr_training.language_model import ImageTextModel
@@ -43,6 +45,7 @@ from llmcxr_training.merge import Delta, merge, whole_weights
 from llmcxr_training.questions import TAUGHT
 from llmcxr_training.run_state import git_state, load_state, save_weights, write_json
 from llmcxr_training.stage import TOKENIZER_FOLDER, GrownModel, check_vqgan, grow
+from llmcxr_training.trained_gate import TrainedGate
 from llmcxr_training.trained_vqgan import TrainedVqGan
 
 _log = logging.getLogger(__name__)
@@ -53,7 +56,13 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.ji
 
 
 def publish(
-    config: Finetuning, release: Path, *, name: str, version: str, max_model_len: int
+    config: Finetuning,
+    release: Path,
+    *,
+    name: str,
+    version: str,
+    max_model_len: int,
+    gate: Path | None = None,
 ) -> Manifest:
     """Write the release directory of a fine-tuning run, or its checkpoint without adapters.
 
@@ -61,13 +70,17 @@ def publish(
 
     Raises:
         FileNotFoundError: the run has no state.
-        InvalidCheckpoint: a checkpoint is to be written into a folder with something else in it.
+        InvalidCheckpoint: a checkpoint is to be written into a folder with something else in it,
+            or the gate is missing or was trained with another preprocessing.
     """
     state = load_state(config.output)
     if state is None:
         raise FileNotFoundError(f"no run state in {config.output}")
     trained = TrainedVqGan.load(config.vqgan)
     check_vqgan(config, trained)
+    trained_gate = TrainedGate.load(gate) if gate else None
+    if trained_gate:
+        trained_gate.check_preprocessing(trained.preprocessing)
     grown = grow(config.base, trained.vqgan, config.template, config.output.parent / "base")
     model = ImageTextModel(grown.model, grown.vocabulary, config.lora)
     model.load_trained_state(state["model"])
@@ -83,12 +96,14 @@ def publish(
         files={},
         provenance=_provenance(config, state),
         findings=TAUGHT if config.mixing.image_to_text * config.mixing.question_share else (),
+        gate=trained_gate.gate.config if trained_gate else None,
     )
     release.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=release.parent) as scratch:
         built = Path(scratch) / "checkpoint"
         if config.lora is None:
             _write_parts(config, trained, grown, built, max_model_len)
+            _write_gate(trained_gate, built)
             weights = whole_weights(grown.model, model)
             save_weights(built / LLM_FOLDER / LLM_WEIGHTS, weights, {"format": "pt"})
             manifest = replace(manifest, files=hash_files(built))
@@ -96,6 +111,7 @@ def publish(
             _replace(built, release)
         else:
             _write_parts(config, trained, grown, release, max_model_len)
+            _write_gate(trained_gate, release)
             Delta.of(model).save(release / DELTA)
             _build(release, config.base, grown.vocabulary.image_offset, built)
             manifest = replace(manifest, files=hash_files(built))
@@ -110,6 +126,13 @@ def _write_parts(
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(folder / VQGAN_WEIGHTS, trained.vqgan.state_dict())
     _write_llm_files(config, grown, folder / LLM_FOLDER, max_model_len)
+
+
+def _write_gate(trained: TrainedGate | None, folder: Path) -> None:
+    if trained is None:
+        (folder / GATE_WEIGHTS).unlink(missing_ok=True)  # of an earlier release
+    else:
+        save_weights(folder / GATE_WEIGHTS, dict(trained.gate.state_dict()))
 
 
 def assemble(release: Path, base: Path, output: Path) -> Checkpoint:
@@ -155,6 +178,8 @@ def _build(release: Path, base: Path, image_offset: int, output: Path) -> None:
     """Everything of a checkpoint but its manifest."""
     (output / LLM_FOLDER).mkdir(parents=True)
     shutil.copyfile(release / VQGAN_WEIGHTS, output / VQGAN_WEIGHTS)
+    if (release / GATE_WEIGHTS).is_file():
+        shutil.copyfile(release / GATE_WEIGHTS, output / GATE_WEIGHTS)
     for file in sorted((release / LLM_FOLDER).iterdir()):
         shutil.copyfile(file, output / LLM_FOLDER / file.name)
     with TemporaryDirectory(dir=output.parent) as scratch:
