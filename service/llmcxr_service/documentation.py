@@ -16,6 +16,7 @@ PNG = "image/png"
 _BINARY = {"type": "string", "format": "binary"}
 _ERRORS = {
     400: "The radiograph is damaged, or there is none.",
+    404: "The service is not set up for this.",
     406: "None of the accepted media types can be answered.",
     408: "The body took too long to arrive.",
     413: "The body is over the limit.",
@@ -60,6 +61,34 @@ def upload_body(options: type[BaseModel], *, private: frozenset[str], raw: bool)
     return {
         "requestBody": {"required": True, "content": content},
         "parameters": _parameters(options, private, "With the file as the body."),
+    }
+
+
+def or_pull_body(body: dict[str, Any], pull: type[BaseModel]) -> dict[str, Any]:
+    """The same body, or a JSON body that names an instance in an archive."""
+    schema = pull.model_json_schema()
+    definitions = schema.pop("$defs")
+    for name, value in schema["properties"].items():
+        if "$ref" in value:
+            schema["properties"][name] = definitions[value["$ref"].rsplit("/", 1)[1]]
+    body["requestBody"]["content"][JSON] = {"schema": schema}
+    return body
+
+
+def multipart_related_body(part: str) -> dict[str, Any]:
+    """multipart/related with parts of one media type."""
+    schema = {"type": "array", "items": _BINARY, "description": f"Parts of {part}."}
+    media_type = f'multipart/related; type="{part}"'
+    return {"requestBody": {"required": True, "content": {media_type: {"schema": schema}}}}
+
+
+def stored(media_type: str) -> Documentation:
+    """STOW-RS's answers, which are no problems even where nothing was stored."""
+    content = {media_type: {"schema": {"type": "object"}}}
+    return {
+        200: {"description": "All instances were accepted.", "content": content},
+        202: {"description": "Some instances were accepted.", "content": content},
+        409: {"description": "No instance was accepted.", "content": content},
     }
 
 

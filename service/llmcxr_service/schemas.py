@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from llmcxr_service.uids import UID_MAX_LENGTH, UID_PATTERN
+
 MAX_SEED = 2**32 - 1
 MAX_IMAGES = 8
 MAX_TOKENS = 1024
@@ -22,6 +24,7 @@ Seed = Annotated[
 ]
 Temperature = Annotated[float, Field(ge=0.0, le=2.0, description="0 is greedy.")]
 TopP = Annotated[float, Field(gt=0.0, le=1.0)]
+Uid = Annotated[str, Field(pattern=UID_PATTERN, max_length=UID_MAX_LENGTH)]
 MaxTokens = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
 
 
@@ -42,6 +45,23 @@ class ReportOptions(TextOptions):
     """Form fields beside a radiograph for a report."""
 
     indication: str = Field(default="", description="Why the study was made.")
+
+
+class DicomwebInstance(_Request):
+    """An instance in an archive that the configuration names."""
+
+    source: str = Field(
+        pattern=r"^[a-z][a-z0-9-]{0,31}$", description="Name of the archive; never a URL."
+    )
+    study: Uid = Field(description="Study Instance UID.")
+    series: Uid = Field(description="Series Instance UID.")
+    instance: Uid = Field(description="SOP Instance UID.")
+
+
+class ReportPull(ReportOptions):
+    """A radiograph that is fetched by WADO-RS, instead of one that is sent along."""
+
+    dicomweb: DicomwebInstance
 
 
 class QuestionOptions(TextOptions):

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from pydicom import Dataset, dcmread
 from pydicom.uid import UID
 
+from llmcxr_models.dicom_elements import ElementReader
+from llmcxr_models.dicom_frame import check_transfer_syntax
+from llmcxr_models.errors import CxrError, InvalidRadiograph
 from llmcxr_models.quiet import quiet_libraries
 
 _LONGEST = 1024
@@ -103,6 +106,27 @@ def read_source(data: bytes) -> SourceInstance | None:
     if not all(values[name] and UID(values[name]).is_valid for name in _UIDS):
         return None
     return SourceInstance(**values)
+
+
+def identify(data: bytes) -> SourceInstance:
+    """The identity of an instance that was sent here to be worked on.
+
+    Raises:
+        InvalidRadiograph: no DICOM file, damaged, or a UID is missing.
+        UnsupportedRadiograph: in a transfer syntax that is not read; nothing is inflated.
+    """
+    try:
+        with quiet_libraries():
+            check_transfer_syntax(ElementReader(data).transfer_syntax)
+            source = read_source(data)
+    except CxrError:
+        raise
+    except Exception:
+        # pydicom raises anything for damaged files, and quotes values.
+        raise InvalidRadiograph("The DICOM file is damaged and cannot be read.") from None
+    if source is None:
+        raise InvalidRadiograph("This is no DICOM file with whole identifiers.", reason="header")
+    return source
 
 
 def _text(dataset: Dataset, keyword: str) -> str:
