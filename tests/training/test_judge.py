@@ -16,6 +16,7 @@ from tests.training.conftest import DataSet, write_lines, write_record
 
 from llmcxr_models.errors import InvalidCheckpoint
 from llmcxr_models.preprocess import Preprocessing
+from llmcxr_training.balanced_loss import balanced_loss
 from llmcxr_training.data import DataError, read_manifest
 from llmcxr_training.datasets import JsonlData
 from llmcxr_training.judge import Judge, JudgeConfig
@@ -25,7 +26,6 @@ from llmcxr_training.pixel_cache import PixelCache
 from llmcxr_training.run_state import seed_everything
 from llmcxr_training.train_judge import (
     JudgeRun,
-    balanced_loss,
     train_judge,
 )
 
@@ -33,12 +33,24 @@ SMALL = JudgeConfig(
     ("Cardiomegaly", "Edema"), input_size=32, widths=(8, 16), blocks=1, norm_groups=4
 )
 
+HYBRID = JudgeConfig(
+    ("Cardiomegaly", "Edema"),
+    input_size=32,
+    widths=(8, 16),
+    blocks=1,
+    norm_groups=4,
+    orientations=4,
+    normalisation="batch",
+)
 
-@pytest.fixture
-def judge() -> Judge:
+
+@pytest.fixture(params=[SMALL, HYBRID], ids=["pixels", "oriented-gradients"])
+def judge(request: pytest.FixtureRequest) -> Judge:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return Judge(SMALL).eval()
+        judge = Judge(request.param)
+        judge(pictures(16))  # Statistics of batch normalisation.
+        return judge.eval()
 
 
 def pictures(n: int = 3, channels: int = 1, side: int = 40) -> torch.Tensor:
@@ -67,7 +79,7 @@ def test_it_tells_left_from_right(judge: Judge) -> None:
 
 
 def test_gradients_reach_the_pixels_of_a_frozen_judge(judge: Judge, tmp_path: Path) -> None:
-    (tmp_path / "judge.json").write_text(json.dumps({"judge": SMALL.to_dict()}))
+    (tmp_path / "judge.json").write_text(json.dumps({"judge": judge.config.to_dict()}))
     save_file(judge.state_dict(), tmp_path / "judge.safetensors")
     frozen = Judge.load(tmp_path)
     pixels = pictures().requires_grad_()
@@ -78,7 +90,16 @@ def test_gradients_reach_the_pixels_of_a_frozen_judge(judge: Judge, tmp_path: Pa
     assert torch.equal(frozen(pictures()), judge(pictures()))
 
 
-def test_a_damaged_judge_is_one_error(judge: Judge, tmp_path: Path) -> None:
+def test_a_judge_described_before_there_was_a_choice_still_loads(tmp_path: Path) -> None:
+    described = SMALL.to_dict()
+    del described["orientations"], described["normalisation"]
+    (tmp_path / "judge.json").write_text(json.dumps({"judge": described}))
+    save_file(Judge(SMALL).state_dict(), tmp_path / "judge.safetensors")
+    assert Judge.load(tmp_path).config == SMALL
+
+
+def test_a_damaged_judge_is_one_error(tmp_path: Path) -> None:
+    judge = Judge(SMALL)
     description, weights = tmp_path / "judge.json", tmp_path / "judge.safetensors"
     with pytest.raises(InvalidCheckpoint):
         Judge.load(tmp_path)
@@ -90,6 +111,8 @@ def test_a_damaged_judge_is_one_error(judge: Judge, tmp_path: Path) -> None:
         {"judge": SMALL.to_dict() | {"findings": []}},
         {"judge": SMALL.to_dict() | {"thresholds": [0.5]}},
         {"judge": SMALL.to_dict() | {"norm_groups": 3}},
+        {"judge": SMALL.to_dict() | {"normalisation": "layer"}},
+        {"judge": SMALL.to_dict() | {"orientations": -1}},
     ]
     for described in wrong:
         description.write_text(json.dumps(described))
@@ -191,11 +214,35 @@ def test_it_learns_and_keeps_its_best_step(bright_and_dark: Path, tmp_path: Path
     assert sum(1 for _ in (tmp_path / "run" / "tensorboard").iterdir()) == 1
 
 
-def test_a_resumed_run_is_the_uninterrupted_one(bright_and_dark: Path, tmp_path: Path) -> None:
-    whole = train_judge(configuration(bright_and_dark, tmp_path / "whole", steps=14))
+HYBRID_RUN: dict[str, Any] = {
+    "architecture": JudgeArchitecture(
+        input_size=32, widths=(8, 16), blocks=1, norm_groups=4, orientations=4,
+        normalisation="batch",
+    ),
+    "auxiliary_weight": 1.0,
+    "least_auxiliary_positives": 1,
+}  # fmt: skip
+
+
+def test_it_learns_from_oriented_gradients_and_more_questions(
+    bright_and_dark: Path, tmp_path: Path
+) -> None:
+    train_judge(configuration(bright_and_dark, tmp_path / "run", **HYBRID_RUN))
+    described = json.loads((tmp_path / "run" / "judge.json").read_text())
+    assert described["val_auroc_macro"] > 0.95
+    judge = Judge.load(tmp_path / "run")
+    assert judge.config.orientations == 4
+    assert judge.head.out_features == 2
+
+
+@pytest.mark.parametrize("changed", [{}, HYBRID_RUN], ids=["pixels", "oriented-gradients"])
+def test_a_resumed_run_is_the_uninterrupted_one(
+    bright_and_dark: Path, tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    whole = train_judge(configuration(bright_and_dark, tmp_path / "whole", steps=14, **changed))
 
     # Stopped at step 7. The schedule is the whole run's: it is the process that ended.
-    config = configuration(bright_and_dark, tmp_path / "parts", steps=14)
+    config = configuration(bright_and_dark, tmp_path / "parts", steps=14, **changed)
     studies = read_manifest(bright_and_dark, splits=("train", "val"))
     cache = PixelCache.open(studies, Preprocessing(image_size=32, channels=1), tmp_path / "cache")
     seed_everything(config.seed)

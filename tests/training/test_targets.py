@@ -47,6 +47,8 @@ def same(found: float, expected: float) -> bool:
         ("Possible effusion.", (), "Pleural Effusion", UNKNOWN),
         ("Possible effusion.", ("pleural effusion/left",), "Pleural Effusion", PRESENT),
         ("Left XXXX in place.", ("catheters, indwelling",), "Support Devices", PRESENT),
+        ("XXXX sternotomy XXXX appear intact.", (), "Support Devices", PRESENT),
+        ("No sternotomy.", (), "Support Devices", ABSENT),
         ("", ("cardiomegaly",), "Pleural Effusion", ABSENT),
         ("", (), "Pleural Effusion", UNKNOWN),
         ("A report.", ("edema",), "Edema", PRESENT),

@@ -1,9 +1,9 @@
 """The judge: a small multi-label classifier of radiographs, and the features it sees them by.
 
 It measures generated and reconstructed images where no larger classifier is at hand, and its
-features are the clinical term of the VQ-GAN's loss (arXiv 2305.11490, section 3.1). Group
-normalisation only: what it says of an image depends on no other image of the batch. It knows
-nothing of reports.
+features are the clinical term of the VQ-GAN's loss (arXiv 2305.11490, section 3.1). What it says
+of an image depends on no other image: batch normalisation, where chosen, uses the statistics of
+training (call `eval`, as `load` does). It knows nothing of reports.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -20,6 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llmcxr_models.errors import InvalidCheckpoint
+from llmcxr_training.oriented_gradients import channels, oriented_gradients
+
+Normalisation = Literal["group", "batch"]
 
 JUDGE_WEIGHTS = "judge.safetensors"
 JUDGE_JSON = "judge.json"
@@ -36,6 +39,9 @@ class JudgeConfig:
         blocks: residual blocks in each level.
         norm_groups: groups of every group normalisation.
         dropout: of the features, in training only.
+        orientations: directions of a fixed first layer of oriented gradients at a quarter of the
+            side, where the first level does not halve it again; 0 to look at pixels.
+        normalisation: `group`, or `batch`, which learns faster from batches of 32 and more.
         thresholds: scores (probabilities) from which on a finding is called present; chosen on
             validation data.
     """
@@ -46,11 +52,15 @@ class JudgeConfig:
     blocks: int = 2
     norm_groups: int = 8
     dropout: float = 0.2
+    orientations: int = 0
+    normalisation: Normalisation = "group"
     thresholds: tuple[float, ...] = field(default=())
 
     def __post_init__(self) -> None:
         if not self.findings or not self.widths or self.blocks < 1:
             raise InvalidCheckpoint("a judge needs findings, levels and blocks.")
+        if self.normalisation not in ("group", "batch") or self.orientations < 0:
+            raise InvalidCheckpoint("a judge of an unknown normalisation or first layer.")
         if any(width % self.norm_groups for width in self.widths):
             raise InvalidCheckpoint("norm_groups must divide the channels of every level.")
         if self.thresholds and len(self.thresholds) != len(self.findings):
@@ -82,16 +92,17 @@ class Judge(nn.Module):
     def __init__(self, config: JudgeConfig) -> None:
         super().__init__()
         self.config = config
-        groups, first, last = config.norm_groups, config.widths[0], config.widths[-1]
-        self.stem = nn.Conv2d(3, first, kernel_size=5, stride=2, padding=2)
+        first, last = config.widths[0], config.widths[-1]
+        self.stem = _stem(config)
         self.levels = nn.ModuleList()
         width = first
         for out_channels in config.widths:
-            blocks = [_Block(width, out_channels, groups, stride=2)]
-            blocks += [_Block(out_channels, out_channels, groups) for _ in range(config.blocks - 1)]
+            halves = self.levels or not config.orientations
+            blocks = [_Block(width, out_channels, config, stride=2 if halves else 1)]
+            blocks += [_Block(out_channels, out_channels, config) for _ in range(config.blocks - 1)]
             self.levels.append(nn.Sequential(*blocks))
             width = out_channels
-        self.norm = nn.GroupNorm(groups, last)
+        self.norm = _norm(config, last)
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(last, len(config.findings))
 
@@ -105,7 +116,10 @@ class Judge(nn.Module):
 
         The clinical-feature loss compares these: means over the whole image are too coarse for it.
         """
-        x: Tensor = self.stem(_with_coordinates(_scaled(pixels, self.config.input_size)))
+        x = _scaled(pixels, self.config.input_size)
+        if self.config.orientations:
+            x = oriented_gradients(x, self.config.orientations)
+        x = self.stem(_with_coordinates(x))
         maps = []
         for level in self.levels:
             x = level(x)
@@ -149,11 +163,13 @@ class Judge(nn.Module):
 class _Block(nn.Module):
     """Residual block, normalised before each convolution (He et al., arXiv 1603.05027)."""
 
-    def __init__(self, in_channels: int, out_channels: int, groups: int, stride: int = 1) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, config: JudgeConfig, stride: int = 1
+    ) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(groups, in_channels)
+        self.norm1 = _norm(config, in_channels)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
-        self.norm2 = nn.GroupNorm(groups, out_channels)
+        self.norm2 = _norm(config, out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
         self.pool = nn.AvgPool2d(stride, ceil_mode=True) if stride > 1 else nn.Identity()
         same = in_channels == out_channels
@@ -166,6 +182,19 @@ class _Block(nn.Module):
         return total
 
 
+def _stem(config: JudgeConfig) -> nn.Conv2d:
+    """The first convolution; it sees the coordinates, too."""
+    if config.orientations:
+        return nn.Conv2d(channels(config.orientations) + 2, config.widths[0], 3, padding=1)
+    return nn.Conv2d(3, config.widths[0], kernel_size=5, stride=2, padding=2)
+
+
+def _norm(config: JudgeConfig, width: int) -> nn.Module:
+    if config.normalisation == "batch":
+        return nn.BatchNorm2d(width)
+    return nn.GroupNorm(config.norm_groups, width)
+
+
 def _scaled(pixels: Tensor, size: int) -> Tensor:
     """Grey (B, 1, size, size); anti-aliased, and differentiable."""
     grey = pixels.float().mean(dim=1, keepdim=True)
@@ -174,13 +203,13 @@ def _scaled(pixels: Tensor, size: int) -> Tensor:
     return F.interpolate(grey, (size, size), mode="bilinear", antialias=True, align_corners=False)
 
 
-def _with_coordinates(grey: Tensor) -> Tensor:
-    """(B, 3, S, S): grey, then where each pixel lies, in [-1, 1] (Liu et al., arXiv 1807.03247).
+def _with_coordinates(x: Tensor) -> Tensor:
+    """(B, C + 2, H, W): x, then where each point lies, in [-1, 1] (Liu et al., arXiv 1807.03247).
 
     Chest radiographs are aligned: an enlarged heart is a matter of where.
     """
-    batch, _, height, width = grey.shape
-    y = torch.linspace(-1, 1, height, device=grey.device).view(1, 1, -1, 1)
-    x = torch.linspace(-1, 1, width, device=grey.device).view(1, 1, 1, -1)
+    batch, _, height, width = x.shape
+    down = torch.linspace(-1, 1, height, device=x.device).view(1, 1, -1, 1)
+    across = torch.linspace(-1, 1, width, device=x.device).view(1, 1, 1, -1)
     shape = (batch, 1, height, width)
-    return torch.cat([grey, y.expand(shape), x.expand(shape)], dim=1)
+    return torch.cat([x, down.expand(shape), across.expand(shape)], dim=1)

@@ -10,6 +10,7 @@ from llmcxr_models.preprocess import Geometry
 from llmcxr_models.radiograph import Pipeline
 from llmcxr_training.datasets import Data
 from llmcxr_training.finding_mentions import NO_FINDING, SUPPORT_DEVICES
+from llmcxr_training.judge import Normalisation
 from llmcxr_training.judge_pictures import JudgeAugmentation
 from llmcxr_training.precision import Precision
 
@@ -24,6 +25,8 @@ class JudgeArchitecture(BaseModel):
     blocks: int = 2
     norm_groups: int = 8
     dropout: float = 0.2
+    orientations: int = 0
+    normalisation: Normalisation = "group"
 
 
 class JudgeTraining(BaseModel):
@@ -36,6 +39,8 @@ class JudgeTraining(BaseModel):
         steps: optimiser steps in all.
         largest_positive_weight: limit of the weight of a finding's positives, which else is
             the number of its negatives for each positive.
+        auxiliary_weight: of the mean loss of the questions in `auxiliary_targets`; 0 asks none.
+        least_auxiliary_positives: index terms that fewer train radiographs have are not asked for.
         average_decay: of the running means of the weights; those are what is validated and kept.
         least_val_positives: findings with fewer in the val split do not choose the best step.
         save_every_seconds: a killed run loses at most this much.
@@ -66,6 +71,8 @@ class JudgeTraining(BaseModel):
     weight_decay: float = 0.05
     warmup_steps: int = 100
     largest_positive_weight: float = 8.0
+    auxiliary_weight: float = 0.0
+    least_auxiliary_positives: int = 20
     average_decay: float = 0.998
     least_val_positives: int = 10
     validate_every_steps: int = 250

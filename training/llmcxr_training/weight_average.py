@@ -36,6 +36,12 @@ class WeightAverage(Generic[Network]):
                 mean.lerp_(value, 1 - decay)
             else:
                 mean.copy_(value)
+        # Statistics of batch normalisation belong to the weights: they are as old as those.
+        for mean, value in zip(self.network.buffers(), network.buffers(), strict=True):
+            if value.is_floating_point():
+                mean.lerp_(value, 1 - decay)
+            else:
+                mean.copy_(value)
 
     def state_dict(self) -> dict[str, Any]:
         """The copy's weights."""
