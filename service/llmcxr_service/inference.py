@@ -26,6 +26,7 @@ from llmcxr_models.preprocess import to_grey8
 from llmcxr_models.prompt import Prompt, PromptBuilder
 from llmcxr_models.radiograph import Radiograph
 from llmcxr_models.text_tokenizer import TextTokenizer
+from llmcxr_service.gatekeeper import Gatekeeper
 from llmcxr_service.generator import Generation, Generator, Sampling
 from llmcxr_service.observability import Metrics, Stopwatch
 from llmcxr_service.observing import compare_with_text, observe
@@ -35,8 +36,6 @@ from llmcxr_service.vision import DecodeRadiograph, Vision
 
 T = TypeVar("T")
 SEEDS = 2**32
-
-_LATERAL = "The header says that this is a lateral view; the model has seen frontal views only."
 
 
 @dataclass(frozen=True)
@@ -105,6 +104,7 @@ class Inference:
         tokenizer: turns text answers into text.
         decode_radiograph: reads files.
         vision: the VQ-GAN.
+        gatekeeper: says what the model may read.
         generator: the language model.
         readiness: whether it can be asked.
         metrics: where to count.
@@ -116,6 +116,7 @@ class Inference:
     tokenizer: TextTokenizer
     decode_radiograph: DecodeRadiograph
     vision: Vision
+    gatekeeper: Gatekeeper
     generator: Generator
     readiness: Readiness
     metrics: Metrics
@@ -221,7 +222,7 @@ class Inference:
         with watch.stage("compare"):
             quality = await self._off_loop(lambda: compare(pixels, decoded))
         return Reconstruction(
-            to_grey8(decoded), codes, quality, watch.timings_ms(), self._warnings(radiograph)
+            to_grey8(decoded), codes, quality, watch.timings_ms(), radiograph.warnings
         )
 
     async def _read_image(
@@ -239,7 +240,7 @@ class Inference:
         with watch.stage("prompt"):
             prompt = await self._off_loop(lambda: build(codes))
         # 4. Token ids to words.
-        answer = await self._write(prompt, sampling, watch, self._warnings(radiograph))
+        answer = await self._write(prompt, sampling, watch, radiograph.warnings)
         return answer, codes
 
     async def _observe(
@@ -256,10 +257,16 @@ class Inference:
     async def _encode(self, data: bytes, watch: Stopwatch) -> tuple[Radiograph, Tensor, list[int]]:
         with watch.stage("decode"):
             radiograph = await self.decode_radiograph(data)
+        doubts = self.gatekeeper.check_header(radiograph)
         with watch.stage("preprocess"):
             pixels = await self.vision.pixels(radiograph)
+        with watch.stage("gate"):
+            doubts += await self._off_loop(
+                lambda: self.gatekeeper.check_pixels(radiograph, pixels)
+            )
         with watch.stage("encode"):
             codes = await self.vision.encode(pixels)
+        radiograph = replace(radiograph, warnings=radiograph.warnings + doubts)
         return radiograph, pixels, codes
 
     async def _write(
@@ -320,11 +327,6 @@ class Inference:
     def _without_stop(self, token_ids: tuple[int, ...]) -> tuple[int, ...]:
         stops = self.manifest.vocabulary.stop_token_ids
         return token_ids[:-1] if token_ids[-1] in stops else token_ids
-
-    def _warnings(self, radiograph: Radiograph) -> tuple[str, ...]:
-        if radiograph.is_lateral and "lateral" not in self.manifest.views:
-            return (*radiograph.warnings, _LATERAL)
-        return radiograph.warnings
 
     async def _off_loop(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self.executor, work)

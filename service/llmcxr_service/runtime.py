@@ -17,6 +17,7 @@ from llmcxr_models.checkpoint import Checkpoint
 from llmcxr_models.image_tokenizer import ImageTokenizer
 from llmcxr_service.decode_pool import FILES_PER_WORKER, DecodePool, Restart
 from llmcxr_service.decode_template import WorkerOptions
+from llmcxr_service.gatekeeper import Gatekeeper
 from llmcxr_service.generator import Endpoint, FixedEndpoint, VllmGenerator
 from llmcxr_service.inference import Inference
 from llmcxr_service.limits import Admission
@@ -108,6 +109,7 @@ async def open_runtime(
             tokenizer=await asyncio.to_thread(checkpoint.load_tokenizer),
             decode_radiograph=decoder.radiograph,
             vision=vision,
+            gatekeeper=await asyncio.to_thread(_load_gatekeeper, settings, checkpoint),
             generator=VllmGenerator(
                 client,
                 endpoint,
@@ -123,6 +125,16 @@ async def open_runtime(
         yield Runtime(
             settings, checkpoint, model, metrics, admission, readiness, inference, executor, decoder
         )
+
+
+def _load_gatekeeper(settings: Settings, checkpoint: Checkpoint) -> Gatekeeper:
+    return Gatekeeper(
+        checkpoint.manifest.views,
+        checkpoint.load_gate(),
+        pixel_gate=settings.pixel_gate,
+        accept_secondary_capture=settings.accept_secondary_capture,
+        refuse_laterals=settings.refuse_laterals,
+    )
 
 
 def _decode_pool(settings: Settings, checkpoint: Checkpoint, metrics: Metrics) -> DecodePool:

@@ -10,6 +10,8 @@ from typing import Literal
 from pydantic import AnyHttpUrl, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from llmcxr_service.gatekeeper import PixelGate
+
 PREFIX = "LLMCXR_"
 
 
@@ -34,6 +36,10 @@ class Settings(BaseSettings):
         decode_workers: files decoded at once, each in a process; 0 leaves the choice.
         decode_timeout_seconds: a file that takes longer is refused, and its process ended.
         decode_memory_mib: address space of one such process, MiB.
+        accept_secondary_capture: read DICOM objects whose modality is SC, OT or missing.
+        refuse_laterals: refuse a lateral by its header; otherwise the answer carries a warning.
+        pixel_gate: what is done about pictures that are no chest radiograph by their pixels:
+            `refuse`, `warn`, or `off`.
         max_body_bytes: largest request body.
         max_report_characters: longest report, question, instruction or input text.
         max_pending: requests in work at once; more are refused with Retry-After.
@@ -61,6 +67,9 @@ class Settings(BaseSettings):
     decode_workers: int = Field(default=0, ge=0, le=256)
     decode_timeout_seconds: float = Field(default=20.0, gt=0, le=600)
     decode_memory_mib: int = Field(default=2048, ge=512)
+    accept_secondary_capture: bool = False
+    refuse_laterals: bool = False
+    pixel_gate: PixelGate = PixelGate.REFUSE
     max_body_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
     max_report_characters: int = Field(default=8000, ge=1)
     max_pending: int = Field(default=64, ge=1)
