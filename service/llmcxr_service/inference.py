@@ -261,9 +261,7 @@ class Inference:
         with watch.stage("preprocess"):
             pixels = await self.vision.pixels(radiograph)
         with watch.stage("gate"):
-            doubts += await self._off_loop(
-                lambda: self.gatekeeper.check_pixels(radiograph, pixels)
-            )
+            doubts += await self._off_loop(lambda: self.gatekeeper.check_pixels(radiograph, pixels))
         with watch.stage("encode"):
             codes = await self.vision.encode(pixels)
         radiograph = replace(radiograph, warnings=radiograph.warnings + doubts)

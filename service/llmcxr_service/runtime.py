@@ -17,7 +17,7 @@ from llmcxr_models.checkpoint import Checkpoint
 from llmcxr_models.image_tokenizer import ImageTokenizer
 from llmcxr_service.decode_pool import FILES_PER_WORKER, DecodePool, Restart
 from llmcxr_service.decode_template import WorkerOptions
-from llmcxr_service.gatekeeper import Gatekeeper
+from llmcxr_service.gatekeeper import Gatekeeper, PixelGate
 from llmcxr_service.generator import Endpoint, FixedEndpoint, VllmGenerator
 from llmcxr_service.inference import Inference
 from llmcxr_service.limits import Admission
@@ -131,7 +131,7 @@ def _load_gatekeeper(settings: Settings, checkpoint: Checkpoint) -> Gatekeeper:
     return Gatekeeper(
         checkpoint.manifest.views,
         checkpoint.load_gate(),
-        pixel_gate=settings.pixel_gate,
+        pixel_gate=PixelGate(settings.pixel_gate),
         accept_secondary_capture=settings.accept_secondary_capture,
         refuse_laterals=settings.refuse_laterals,
     )

@@ -10,8 +10,6 @@ from typing import Literal
 from pydantic import AnyHttpUrl, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from llmcxr_service.gatekeeper import PixelGate
-
 PREFIX = "LLMCXR_"
 
 
@@ -69,7 +67,7 @@ class Settings(BaseSettings):
     decode_memory_mib: int = Field(default=2048, ge=512)
     accept_secondary_capture: bool = False
     refuse_laterals: bool = False
-    pixel_gate: PixelGate = PixelGate.REFUSE
+    pixel_gate: Literal["refuse", "warn", "off"] = "refuse"
     max_body_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
     max_report_characters: int = Field(default=8000, ge=1)
     max_pending: int = Field(default=64, ge=1)
