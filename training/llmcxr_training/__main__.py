@@ -60,6 +60,21 @@ def judge(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006
     typer.echo(train_judge(read_config(config, JudgeTraining, overrides)))
 
 
+@app.command("self-instruct")
+def self_instruct(
+    base: Annotated[Path, typer.Argument(help="Base model: directory, .gguf or .whl.")],
+    instructions: Annotated[Path, typer.Argument(help="JSONL of instructions to ask.")],
+    output: Annotated[Path, typer.Argument(help="JSONL to write.")],
+    count: int = 1500,
+    seed: int = 0,
+    max_tokens: int = 160,
+) -> None:
+    """Let the base model answer instructions and write text, for a run to keep its language."""
+    from llmcxr_training.self_instruct import self_instruct as write
+
+    typer.echo(write(base, instructions, output, count=count, seed=seed, max_tokens=max_tokens))
+
+
 @app.command()
 def gate(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006
     """Train the gate that tells chest radiographs from everything else; minutes."""
@@ -130,6 +145,43 @@ def assemble(
 
     checkpoint = build(release, base, output)
     typer.echo(f"{checkpoint.manifest.served_name} in {output}")
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint directory.")],
+    config: Annotated[Path, typer.Option(help="TOML file.")] = Path(
+        "training/configs/evaluate-demo.toml"
+    ),
+    split: Annotated[
+        str | None, typer.Option(help="val while developing; test at the end.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Radiographs at most.")] = None,
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Measure a checkpoint: every published figure, intervals and baselines; resumable."""
+    from llmcxr_training.evaluation.run import MARKDOWN
+    from llmcxr_training.evaluation.run import evaluate as measure
+    from llmcxr_training.evaluation.settings import Evaluation
+
+    options = {"split": split, "output": output, "limit": limit}
+    given = [f"{name}={value}" for name, value in options.items() if value is not None]
+    settings = read_config(config, Evaluation, [*overrides, *given])
+    measure(checkpoint, settings)
+    typer.echo((settings.output / MARKDOWN).read_text(encoding="utf-8"))
+
+
+@app.command()
+def card(
+    results: Annotated[Path, typer.Argument(help="Folder of an evaluation.")],
+    card: Annotated[Path, typer.Argument(help="Model card, for example models/demo/README.md.")],
+) -> None:
+    """Write an evaluation's figures into a model card, and their JSON beside it."""
+    from llmcxr_training.evaluation.card import write_card
+
+    write_card(results, card)
+    typer.echo(card)
 
 
 @app.command("import")

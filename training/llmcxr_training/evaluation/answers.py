@@ -1,0 +1,120 @@
+"""Questions to the language model and its answers, kept as they come.
+
+An answer is kept under a digest of everything it depends on, so that a killed evaluation goes on
+where it was and changed settings never meet old answers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tqdm import tqdm
+
+from llmcxr_models.prompt import Prompt
+from llmcxr_training.data import DataError
+
+TokenIds = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One prompt and how its answer is drawn.
+
+    Attributes:
+        prompt: with the constraint on its answer.
+        temperature: 0 is greedy.
+        top_p: nucleus sampling.
+        seed: the same seed, the same answer, as far as the arithmetic allows.
+    """
+
+    prompt: Prompt
+    temperature: float
+    top_p: float
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """Digest of everything that the answer depends on, the model aside."""
+        constraint = self.prompt.constraint
+        said = [
+            self.prompt.token_ids,
+            repr(constraint.allowed_token_ids),
+            repr(constraint.forbidden_token_ids),
+            constraint.min_tokens,
+            constraint.max_tokens,
+            constraint.stop_token_ids,
+            self.temperature,
+            self.top_p,
+            self.seed,
+        ]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:24]
+
+
+class Generator(Protocol):
+    """A language model that works on many prompts at once. Token ids in both directions."""
+
+    def generate(self, questions: Sequence[Question]) -> Iterator[tuple[int, TokenIds]]:
+        """Number and answer of each question, in the order in which they are finished."""
+        ...
+
+
+class AnswerStore:
+    """Answers of one checkpoint in a JSONL file, one line each.
+
+    Args:
+        path: made where it is missing. A half-written last line, left by a kill, is cut off.
+
+    Raises:
+        DataError: the file holds something else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._answers: dict[str, TokenIds] = {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = path.read_bytes() if path.is_file() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):
+            path.write_bytes(whole)
+        try:
+            for line in whole.splitlines():
+                record = json.loads(line)
+                self._answers[record["key"]] = tuple(map(int, record["token_ids"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path} holds no answers") from error
+
+    def get(self, question: Question) -> TokenIds | None:
+        """The answer, if it is known."""
+        return self._answers.get(question.key)
+
+    def answer(
+        self,
+        questions: Sequence[Question],
+        generator: Callable[[], Generator],
+        *,
+        what: str = "answers",
+    ) -> list[TokenIds]:
+        """Answers of all `questions`; only the unknown ones are asked.
+
+        Args:
+            questions: whatever their number, all are handed over at once.
+            generator: made only if something is to be asked: starting one is slow.
+            what: for the progress bar.
+        """
+        missing = [question for question in questions if self.get(question) is None]
+        if missing:
+            done = len(questions) - len(missing)
+            progress = tqdm(total=len(questions), initial=done, desc=what, unit="answer")
+            with progress, self._path.open("a", encoding="utf-8") as file:
+                for number, token_ids in generator().generate(missing):
+                    key = missing[number].key
+                    file.write(json.dumps({"key": key, "token_ids": token_ids}) + "\n")
+                    file.flush()
+                    self._answers[key] = token_ids
+                    progress.update()
+        return [self._answers[question.key] for question in questions]

@@ -1,0 +1,100 @@
+"""`language.*`: perplexity of the base model and of the checkpoint, on the same tokens."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from llmcxr_models.checkpoint import LLM_FOLDER, Checkpoint, sha256
+from llmcxr_training.base_model import load_base
+from llmcxr_training.data import DataError
+from llmcxr_training.evaluation.figures import Figures
+from llmcxr_training.evaluation.pictures import Arrays, kept
+from llmcxr_training.evaluation.settings import Evaluation
+from llmcxr_training.metrics.perplexity import TextLoss, text_loss
+from llmcxr_training.precision import autocast, resolve_device, resolve_precision
+
+NAME = "wikitext2_ppl"
+
+
+def language_measures(
+    figures: Figures, config: Evaluation, checkpoint: Checkpoint, folder: Path
+) -> None:
+    """Add perplexity before and after fine-tuning, and their ratio.
+
+    Raises:
+        DataError: the text cannot be read, or the two models count its tokens otherwise.
+        BaseModelError: the base model cannot be loaded.
+    """
+    text = config.language.test if config.split == "test" else config.language.val
+    try:
+        content = text.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{text.name} cannot be read") from error
+    token_ids = torch.tensor(checkpoint.load_tokenizer().encode_text(content))
+    token_ids = token_ids[: config.language.max_tokens]
+    weights = [d for n, d in checkpoint.manifest.files.items() if n.startswith(f"{LLM_FOLDER}/")]
+
+    def before() -> nn.Module:
+        with TemporaryDirectory(dir=folder) as scratch:
+            model, tokenizer = load_base(config.base, Path(scratch))
+        _check_tokens(tokenizer, content, token_ids)
+        return model
+
+    def after() -> nn.Module:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            checkpoint.llm_path, local_files_only=True, dtype=torch.float32
+        )
+        return model
+
+    first = _loss(config, folder, _digest_of(config.base), token_ids, before)
+    second = _loss(config, folder, "".join(weights), token_ids, after)
+    figures.add(f"language.{NAME}_before", first.perplexity(resamples=config.resamples))
+    figures.add(f"language.{NAME}_after", second.perplexity(resamples=config.resamples))
+    figures.add(f"language.{NAME}_ratio", second.ratio_to(first, resamples=config.resamples))
+
+
+def _loss(
+    config: Evaluation,
+    folder: Path,
+    model_digest: str,
+    token_ids: torch.Tensor,
+    load: Callable[[], nn.Module],
+) -> TextLoss:
+    """Kept under everything that it depends on: both models take minutes."""
+    window, stride = config.language.window, config.language.stride
+    device = resolve_device(config.device)
+    dtype = resolve_precision(config.precision, device)
+    said = hashlib.sha256(f"{model_digest}\0{window}\0{stride}\0{dtype}\0".encode())
+    said.update(token_ids.numpy().tobytes())
+
+    def compute() -> Arrays:
+        model = load().to(device).eval()
+        with autocast(device, dtype):
+            loss = text_loss(model, token_ids, window=window, stride=stride)
+        return {"nll": loss.nll}
+
+    path = folder / f"text-loss-{said.hexdigest()[:16]}.npz"
+    return TextLoss(kept(path, compute)["nll"], window, stride)
+
+
+def _check_tokens(
+    tokenizer: PreTrainedTokenizerBase, content: str, token_ids: torch.Tensor
+) -> None:
+    ids = tokenizer(content, add_special_tokens=False, verbose=False)["input_ids"]
+    if ids[: len(token_ids)] != token_ids.tolist():
+        raise DataError("base model and checkpoint do not make the same tokens of the text")
+
+
+def _digest_of(base: Path) -> str:
+    if base.is_dir():
+        files = sorted(base.glob("*.safetensors")) + sorted(base.glob("*.bin"))
+        return "".join(sha256(file) for file in files)
+    return sha256(base) if base.is_file() else base.name

@@ -1,0 +1,230 @@
+"""What VQ-GAN and judge make of radiographs: codes, reconstructions' figures, features, scores.
+
+Everything is computed once and kept as `.npz`, named by a digest of what it depends on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from llmcxr_models.checkpoint import VQGAN_WEIGHTS, Checkpoint, sha256
+from llmcxr_models.errors import InvalidCheckpoint
+from llmcxr_models.image_tokenizer import ImageTokenizer
+from llmcxr_training.data import DataError
+from llmcxr_training.evaluation.settings import Evaluation
+from llmcxr_training.judge import JUDGE_JSON, JUDGE_WEIGHTS, Judge
+from llmcxr_training.metrics.reconstruction import (
+    FINE_CYCLES,
+    high_frequency_power,
+    ms_ssim,
+    psnr_db,
+)
+from llmcxr_training.pixel_cache import PixelCache
+from llmcxr_training.precision import resolve_device
+
+Arrays = dict[str, NDArray[Any]]
+
+LEAST_MS_SSIM_SIDE = 161
+"""Five scales of an 11-pixel window need more than 160 pixels."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Images through the judge's eyes.
+
+    Attributes:
+        features: (N, D) float32.
+        scores: (N, findings) probabilities.
+    """
+
+    features: NDArray[np.float32]
+    scores: NDArray[np.float32]
+
+    def rows(self, rows: Sequence[int]) -> Seen:
+        """A part of them."""
+        return Seen(self.features[list(rows)], self.scores[list(rows)])
+
+
+@dataclass(frozen=True)
+class Reconstructions:
+    """Radiographs, and the same through the VQ-GAN.
+
+    Attributes:
+        codes: (N, image_length).
+        real: the radiographs as the judge sees them.
+        reconstructed: their reconstructions.
+        figures: one value an image by name: `psnr_db`, `ms_ssim`, `real_power`,
+            `reconstructed_power`; some are missing for small images.
+    """
+
+    codes: NDArray[np.uint16]
+    real: Seen
+    reconstructed: Seen
+    figures: dict[str, NDArray[np.float64]]
+
+
+class PictureLab:
+    """VQ-GAN and judge of one evaluation, and what they said before.
+
+    Args:
+        config: batch size and device.
+        checkpoint: whose VQ-GAN.
+        folder: of the kept results.
+
+    Raises:
+        InvalidCheckpoint: the judge cannot be loaded.
+        DataError: the judge was trained on pictures that were made in another way.
+    """
+
+    def __init__(self, config: Evaluation, checkpoint: Checkpoint, folder: Path) -> None:
+        self._device = resolve_device(config.device)
+        self._batch_size = config.batch_size
+        self._folder = folder
+        self._channels = checkpoint.manifest.vqgan.image_channels
+        self._vqgan_digest = checkpoint.manifest.files[VQGAN_WEIGHTS]
+        self.judge = Judge.load(config.judge).to(self._device)
+        self.judge_digest = sha256(config.judge / JUDGE_WEIGHTS)
+        self.tokenizer = ImageTokenizer(checkpoint.load_vqgan(), self._device)
+        _check_preprocessing(config.judge, checkpoint)
+
+    def look(self, cache: PixelCache, what: str) -> Seen:
+        """Real radiographs through the judge."""
+
+        def compute() -> Arrays:
+            batches = (pixels for _, pixels in self._batches(cache, what))
+            return _arrays(self._look(batches))
+
+        return _seen(self._kept("look", _ids(cache), compute))
+
+    def encode(self, cache: PixelCache, rows: Sequence[int]) -> NDArray[np.uint16]:
+        """Codes (len(rows), image_length) of some radiographs."""
+        part = PixelCache([cache.studies[i] for i in rows], cache.grey[list(rows)])
+
+        def compute() -> Arrays:
+            codes = [self.tokenizer.encode(p) for _, p in self._batches(part, "encoding")]
+            return {"codes": torch.cat(codes).numpy().astype(np.uint16)}
+
+        return self._kept("codes", _ids(part), compute)["codes"]
+
+    def decode(self, codes: NDArray[np.integer], what: str) -> Seen:
+        """Images of codes (N, image_length) through the judge."""
+        digest = hashlib.sha256(codes.astype(np.uint16).tobytes()).hexdigest()
+
+        def compute() -> Arrays:
+            starts = tqdm(range(0, len(codes), self._batch_size), desc=what, unit="batch")
+            whole = torch.from_numpy(codes.astype(np.int64))
+            return _arrays(
+                self._look(self.tokenizer.decode(whole[i : i + self._batch_size]) for i in starts)
+            )
+
+        return _seen(self._kept("decoded", digest, compute))
+
+    def reconstruct(self, cache: PixelCache) -> Reconstructions:
+        """Radiographs through VQ-GAN and judge, in one pass."""
+        kept = self._kept("reconstructed", _ids(cache), lambda: self._reconstruct(cache))
+        figures = {k.removeprefix("figure_"): v for k, v in kept.items() if k.startswith("figure_")}
+        return Reconstructions(
+            kept["codes"],
+            Seen(kept["real_features"], kept["real_scores"]),
+            Seen(kept["reconstructed_features"], kept["reconstructed_scores"]),
+            figures,
+        )
+
+    def _reconstruct(self, cache: PixelCache) -> Arrays:
+        parts: dict[str, list[NDArray[Any]]] = {}
+        for _, pixels in self._batches(cache, "reconstructing"):
+            codes = self.tokenizer.encode(pixels)
+            again = self.tokenizer.decode(codes)
+            found: Arrays = {"codes": codes.numpy().astype(np.uint16)}
+            for name, images in (("real", pixels), ("reconstructed", again)):
+                seen = self._look([images])
+                found |= {f"{name}_features": seen.features, f"{name}_scores": seen.scores}
+            found |= {f"figure_{k}": v for k, v in _figures(pixels, again).items()}
+            for name, values in found.items():
+                parts.setdefault(name, []).append(values)
+        return {name: np.concatenate(values) for name, values in parts.items()}
+
+    @torch.inference_mode()
+    def _look(self, batches: Iterable[Tensor]) -> Seen:
+        features, scores = [], []
+        for pixels in batches:
+            vectors = self.judge.features(pixels.to(self._device))
+            features.append(vectors.cpu().numpy())
+            scores.append(torch.sigmoid(self.judge.head(vectors).float()).cpu().numpy())
+        return Seen(np.concatenate(features), np.concatenate(scores))
+
+    def _batches(self, cache: PixelCache, what: str) -> Iterator[tuple[range, Tensor]]:
+        starts = range(0, len(cache), self._batch_size)
+        for start in tqdm(starts, desc=what, unit="batch"):
+            rows = range(start, min(start + self._batch_size, len(cache)))
+            yield rows, cache.batch(rows, self._channels)
+
+    def _kept(self, name: str, of: str, compute: Callable[[], Arrays]) -> Arrays:
+        said = f"{name}\0{self._vqgan_digest}\0{self.judge_digest}\0{of}"
+        digest = hashlib.sha256(said.encode()).hexdigest()[:16]
+        return kept(self._folder / f"{name}-{digest}.npz", compute)
+
+
+def kept(path: Path, compute: Callable[[], Arrays]) -> Arrays:
+    """The arrays in `path`; they are computed and written, atomically, where it is missing.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp.npz")
+        arrays: dict[str, Any] = dict(compute())
+        np.savez_compressed(temporary, **arrays)
+        temporary.replace(path)
+    try:
+        with np.load(path) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} is damaged; remove it") from error
+
+
+def _figures(real: Tensor, reconstructed: Tensor) -> Arrays:
+    figures: Arrays = {"psnr_db": psnr_db(real, reconstructed)}
+    side = real.shape[-1]
+    if side >= LEAST_MS_SSIM_SIDE:
+        figures["ms_ssim"] = ms_ssim(real, reconstructed)
+    if side // 2 > FINE_CYCLES:
+        figures["real_power"] = high_frequency_power(real)
+        figures["reconstructed_power"] = high_frequency_power(reconstructed)
+    return figures
+
+
+def _check_preprocessing(judge: Path, checkpoint: Checkpoint) -> None:
+    try:
+        described = json.loads((judge / JUDGE_JSON).read_text(encoding="utf-8"))
+        stated = (described["preprocessing"]["pipeline"], described["preprocessing"]["geometry"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidCheckpoint("the judge does not say how its pictures were made.") from error
+    ours = checkpoint.manifest.preprocessing
+    if stated != (ours.pipeline, ours.geometry):
+        raise DataError("the judge was trained on pictures made otherwise than the checkpoint's")
+
+
+def _arrays(seen: Seen) -> Arrays:
+    return {"features": seen.features, "scores": seen.scores}
+
+
+def _seen(arrays: Arrays) -> Seen:
+    return Seen(arrays["features"], arrays["scores"])
+
+
+def _ids(cache: PixelCache) -> str:
+    return "\0".join(study.id for study in cache.studies)

@@ -1,0 +1,58 @@
+"""What the language model is asked in an evaluation: the service's own prompts and defaults."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmcxr_models.prompt import PromptBuilder
+from llmcxr_training.data import Study
+from llmcxr_training.evaluation.answers import Question
+from llmcxr_training.evaluation.settings import Evaluation
+
+
+def report_questions(
+    builder: PromptBuilder,
+    studies: Sequence[Study],
+    codes: NDArray[np.uint16],
+    config: Evaluation,
+) -> list[Question]:
+    """Ask for the report of each radiograph, given its codes (N, image_length)."""
+    sampling = config.report
+    prompts = [
+        builder.report(
+            image.tolist(),
+            indication=study.indication if sampling.indication else "",
+            max_tokens=sampling.max_tokens,
+        )
+        for study, image in zip(studies, codes, strict=True)
+    ]
+    return [
+        Question(prompt, sampling.temperature, sampling.top_p, seed_of(study, config.seed))
+        for study, prompt in zip(studies, prompts, strict=True)
+    ]
+
+
+def image_questions(
+    builder: PromptBuilder, studies: Sequence[Study], config: Evaluation
+) -> list[Question]:
+    """Ask for a radiograph of each report."""
+    sampling = config.image
+    return [
+        Question(
+            builder.image(study.report.text),
+            sampling.temperature,
+            sampling.top_p,
+            seed_of(study, config.seed),
+        )
+        for study in studies
+    ]
+
+
+def seed_of(study: Study, seed: int) -> int:
+    """A study's own seed: the same whatever else is measured."""
+    digest = hashlib.sha256(f"{seed}\0{study.id}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1

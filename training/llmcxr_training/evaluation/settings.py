@@ -1,0 +1,123 @@
+"""Everything that an evaluation depends on: the TOML file of `llmcxr-train evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from llmcxr_training.datasets import Data
+from llmcxr_training.metrics.classification import LEAST_POSITIVES
+from llmcxr_training.precision import Precision
+
+Split = Literal["val", "test"]
+
+
+class ReportSampling(BaseModel):
+    """How reports are written; the defaults are the service's.
+
+    Attributes:
+        temperature: 0 is greedy.
+        top_p: nucleus sampling.
+        max_tokens: longest report.
+        indication: whether the prompt states why the study was made.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    temperature: float = Field(default=0.0, ge=0.0)
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    max_tokens: int = Field(default=256, ge=1)
+    indication: bool = False
+
+
+class ImageSampling(BaseModel):
+    """How radiographs are drawn; the defaults are the service's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    temperature: float = Field(default=0.85, ge=0.0)
+    top_p: float = Field(default=0.92, gt=0.0, le=1.0)
+
+
+class Language(BaseModel):
+    """What the loss of language is measured on.
+
+    Attributes:
+        test: text for the `test` split.
+        val: text to look at while developing.
+        window: most tokens that the model sees at once.
+        stride: tokens scored in each window.
+        max_tokens: only the beginning of the text; None for all of it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    test: Path
+    val: Path
+    window: int = 1024
+    stride: int = 512
+    max_tokens: int | None = None
+
+
+class Engine(BaseModel):
+    """How vLLM runs in this process.
+
+    Attributes:
+        max_num_seqs: answers that it works on at once.
+        kv_cache_gib: key-value cache on a CPU, GiB; on a GPU a share of its memory is taken.
+        eager: no compilation; for some thousand answers on a CPU it does not pay.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_num_seqs: int = Field(default=64, ge=1)
+    kv_cache_gib: float = 1.0
+    eager: bool = True
+
+
+class Evaluation(BaseModel):
+    """Everything that an evaluation depends on.
+
+    Attributes:
+        data: radiographs with reports; `train` and `val` are read too, for baselines.
+        judge: folder of the classifier that looks at images.
+        base: the language model before fine-tuning.
+        language: texts for perplexity.
+        output: folder of results; what is in it is not computed again.
+        split: whose patients are measured. Look at `val` while anything can still change.
+        sections: parts of the reports; None is what the checkpoint was trained on.
+        limit: radiographs at most, drawn at random; None for all.
+        marginal_images: radiographs of the train split whose codes are counted.
+        resamples: of every bootstrap.
+        folds: of every jackknife.
+        neighbours: of precision, recall, coverage.
+        least_positives: a finding with fewer gets no AUROC.
+        seed: of sampling, baselines and `limit`.
+        batch_size: images at once through VQ-GAN and judge.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: Data
+    judge: Path
+    base: Path
+    language: Language
+    output: Path
+    split: Split = "test"
+    sections: Literal["both", "impression"] | None = None
+    limit: int | None = Field(default=None, ge=2)
+    report: ReportSampling = ReportSampling()
+    image: ImageSampling = ImageSampling()
+    engine: Engine = Engine()
+    marginal_images: int = Field(default=1000, ge=2)
+    resamples: int = Field(default=1000, ge=1)
+    folds: int = Field(default=20, ge=2)
+    neighbours: int = Field(default=5, ge=1)
+    least_positives: int = Field(default=LEAST_POSITIVES, ge=1)
+    seed: int = 0
+    batch_size: int = Field(default=16, ge=1)
+    device: str = "auto"
+    precision: Precision = "auto"
+    threads: int | None = None

@@ -1,0 +1,111 @@
+"""vLLM in this process as a `Generator`: every question at once, answers as they are finished."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from llmcxr_models.checkpoint import Checkpoint
+from llmcxr_models.vllm_distribution import answer_for_vllm
+from llmcxr_training.data import DataError
+from llmcxr_training.evaluation.answers import Question, TokenIds
+from llmcxr_training.evaluation.settings import Engine
+
+GIB = 1024**3
+GPU_MEMORY_SHARE = 0.8
+"""vLLM's share of a GPU; the rest is for VQ-GAN and judge beside it."""
+
+_NEVER = -100.0
+"""The lowest logit bias that vLLM takes; e^-100 is no probability in float32."""
+
+_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_DO_NOT_TRACK": "1",
+    # One process: no second interpreter, and no second copy of the weights' loader.
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+}
+_UNLESS_SET = {
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    # On few cores vLLM's own binding keeps one for the scheduler and leaves one to compute.
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+}
+
+
+class VllmGenerator:
+    """The language model of a checkpoint.
+
+    Args:
+        checkpoint: its `llm/` is loaded.
+        engine: how vLLM runs.
+        dtype: of weights and arithmetic.
+
+    Raises:
+        DataError: vLLM is not installed.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, engine: Engine, dtype: torch.dtype) -> None:
+        if importlib.util.find_spec("vllm") is None:
+            raise DataError("answers need vLLM, and it is not installed")
+        os.environ.update(_ENVIRONMENT)
+        for name, value in _UNLESS_SET.items():
+            os.environ.setdefault(name, value)
+        answer_for_vllm()
+        from vllm import LLM
+
+        self._llm: Any = LLM(
+            str(checkpoint.llm_path.resolve()),
+            dtype="bfloat16" if dtype is torch.bfloat16 else "float32",
+            max_model_len=checkpoint.manifest.max_model_len,
+            max_num_seqs=engine.max_num_seqs,
+            enforce_eager=engine.eager,
+            enable_prefix_caching=True,
+            # The prompt and its constraint say everything.
+            generation_config="vllm",
+            disable_log_stats=True,
+            **_memory(engine),
+        )
+
+    def generate(self, questions: Sequence[Question]) -> Iterator[tuple[int, TokenIds]]:
+        """See `Generator`."""
+        from vllm import TokensPrompt
+
+        prompts = [TokensPrompt(prompt_token_ids=list(q.prompt.token_ids)) for q in questions]
+        parameters = [_parameters(question) for question in questions]
+        ids = self._llm.enqueue(prompts, parameters, use_tqdm=False)
+        # `enqueue` returns the engine's own ids, `7-1a2b3c4d`; answers come under the `7`.
+        numbers = {id_.partition("-")[0]: number for number, id_ in enumerate(ids)}
+        engine = self._llm.llm_engine
+        while engine.has_unfinished_requests():
+            for output in engine.step():
+                if output.finished:
+                    yield numbers[output.request_id], tuple(output.outputs[0].token_ids)
+
+
+def _memory(engine: Engine) -> dict[str, Any]:
+    if torch.cuda.is_available():
+        return {"gpu_memory_utilization": GPU_MEMORY_SHARE}
+    return {"kv_cache_memory_bytes": int(engine.kv_cache_gib * GIB)}
+
+
+def _parameters(question: Question) -> Any:  # noqa: ANN401  vLLM is imported late
+    from vllm import SamplingParams
+
+    constraint = question.prompt.constraint
+    allowed = constraint.allowed_token_ids
+    return SamplingParams(
+        temperature=question.temperature,
+        top_p=question.top_p,
+        seed=question.seed,
+        min_tokens=constraint.min_tokens,
+        max_tokens=constraint.max_tokens,
+        stop_token_ids=list(constraint.stop_token_ids),
+        allowed_token_ids=None if allowed is None else list(allowed),
+        logit_bias=dict.fromkeys(constraint.forbidden_token_ids, _NEVER) or None,
+        detokenize=False,
+    )
