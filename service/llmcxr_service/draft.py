@@ -34,6 +34,7 @@ class DraftReport:
         created: when, with a time zone.
         source: the instance that it is about; None for a picture without identity.
         warnings: sentences for the reader.
+        language: of the text, RFC 5646.
     """
 
     report: Report = field(repr=False)
@@ -44,6 +45,7 @@ class DraftReport:
     created: datetime
     source: SourceInstance | None
     warnings: tuple[str, ...] = ()
+    language: str = "en"
 
 
 @dataclass(frozen=True)

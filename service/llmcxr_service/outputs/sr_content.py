@@ -1,0 +1,78 @@
+"""Parts of content trees that both structured reports share (TID 1002, 1004, 1204)."""
+
+from __future__ import annotations
+
+from highdicom.sr import (
+    CodedConcept,
+    DeviceObserverIdentifyingAttributes,
+    LanguageOfContentItemAndDescendants,
+    ObservationContext,
+    ObserverContext,
+)
+from pydicom import Dataset
+from pydicom.sr.codedict import codes
+
+from llmcxr_models.observations import Code
+from llmcxr_service.draft import DraftReport, derived_uid
+from llmcxr_service.outputs.dicom_object import (
+    CHARACTER_SET,
+    describe_equipment,
+    set_created,
+)
+from llmcxr_service.outputs.identity import file_under
+from llmcxr_service.outputs.marks import MANUFACTURER, long_string
+from llmcxr_service.outputs.object_ids import CODING_SCHEME_UID
+from llmcxr_service.rendering import ModelIdentity
+from llmcxr_service.source_instance import SourceInstance
+
+CODING_SCHEME = "99LLMCXR"
+
+_LANGUAGES = {
+    "ar": "Arabic", "de": "German", "el": "Greek", "en": "English", "es": "Spanish",
+    "fr": "French", "he": "Hebrew", "it": "Italian", "ja": "Japanese", "ko": "Korean",
+    "nl": "Dutch", "pl": "Polish", "pt": "Portuguese", "ru": "Russian", "zh": "Chinese",
+}  # fmt: skip
+
+
+def concept(code: Code) -> CodedConcept:
+    """A code of ours as highdicom has it."""
+    return CodedConcept(code.value, code.scheme, long_string(code.meaning))
+
+
+def own_concept(value: str, meaning: str) -> CodedConcept:
+    """A code of our own coding scheme."""
+    return CodedConcept(value, CODING_SCHEME, meaning)
+
+
+def language_of(draft: DraftReport) -> LanguageOfContentItemAndDescendants:
+    """The language of the text, RFC 5646."""
+    meaning = _LANGUAGES.get(draft.language.split("-")[0], draft.language)
+    return LanguageOfContentItemAndDescendants(CodedConcept(draft.language, "RFC5646", meaning))
+
+
+def observed_by(model: ModelIdentity) -> ObservationContext:
+    """The observer is a device: this model in exactly this version."""
+    device = DeviceObserverIdentifyingAttributes(
+        uid=derived_uid("device", model.digest),
+        name=long_string(f"{model.name} {model.version}"),
+        manufacturer_name=MANUFACTURER,
+        model_name=long_string(model.name),
+        serial_number=model.digest,
+    )
+    return ObservationContext(observer_device_context=ObserverContext(codes.DCM.Device, device))
+
+
+def finish(dataset: Dataset, draft: DraftReport, source: SourceInstance) -> None:
+    """Overwrite what highdicom filled in by the clock, or could not be given."""
+    dataset.SpecificCharacterSet = CHARACTER_SET
+    file_under(dataset, source)
+    describe_equipment(dataset, draft.model)
+    set_created(dataset, draft.created)
+    for item in dataset.ContributingEquipmentSequence:  # highdicom's own has the clock's time
+        item.ContributionDateTime = draft.created.replace(microsecond=0)
+    scheme = Dataset()
+    scheme.CodingSchemeDesignator = CODING_SCHEME
+    scheme.CodingSchemeUID = CODING_SCHEME_UID
+    scheme.CodingSchemeName = "LLM-CXR's own codes"
+    scheme.CodingSchemeResponsibleOrganization = MANUFACTURER
+    dataset.CodingSchemeIdentificationSequence = [scheme]
