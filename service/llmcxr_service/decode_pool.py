@@ -11,9 +11,10 @@ import logging
 import os
 from collections.abc import Callable, Coroutine
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmcxr_models.errors import CxrError, InvalidRadiograph
 from llmcxr_models.radiograph import Radiograph
@@ -21,6 +22,10 @@ from llmcxr_service import decode_wire as wire
 from llmcxr_service.decode_template import DecodeTemplate, Worker, WorkerOptions
 from llmcxr_service.decode_wire import Decoded
 from llmcxr_service.errors import DecoderUnavailable, Overloaded
+from llmcxr_service.source_instance import SourceInstance
+
+T = TypeVar("T")
+_Unpack = Callable[[bytes, NDArray[np.float32]], T]
 
 LOGGER = logging.getLogger(__name__)
 
@@ -106,10 +111,17 @@ class DecodePool:
             Overloaded: too many files are waiting.
             DecoderUnavailable: no worker became free, or none can be started.
         """
+        return await self._run(data, wire.WITH_SOURCE if with_source else 0, wire.unpack)
+
+    async def identify(self, data: bytes) -> SourceInstance:
+        """Who and what an instance is about, by its header alone; raises as `decode` does."""
+        return await self._run(data, wire.SOURCE_ONLY, lambda text, _: wire.unpack_source(text))
+
+    async def _run(self, data: bytes, flags: int, unpack: _Unpack[T]) -> T:
         for _ in range(_ATTEMPTS):
             worker = await self._take()
             try:
-                return await self._use(worker, data, with_source)
+                return await self._use(worker, data, flags, unpack)
             except EOFError:
                 continue
         raise InvalidRadiograph("The file cannot be decoded.", reason="decoder-died")
@@ -131,7 +143,7 @@ class DecodePool:
         finally:
             self._waiting -= 1
 
-    async def _use(self, worker: Worker, data: bytes, with_source: bool) -> Decoded:
+    async def _use(self, worker: Worker, data: bytes, flags: int, unpack: _Unpack[T]) -> T:
         """One file by one worker, which is then kept or replaced.
 
         Raises:
@@ -140,9 +152,9 @@ class DecodePool:
         restart: Restart | None = Restart.CANCELLED
         try:
             async with asyncio.timeout(self._options.seconds):
-                decoded = await _ask(worker, data, with_source)
+                answer = unpack(*await _ask(worker, data, flags))
             restart = None
-            return decoded
+            return answer
         except CxrError:
             restart = None
             raise
@@ -203,8 +215,8 @@ class DecodePool:
         task.add_done_callback(self._tasks.discard)
 
 
-async def _ask(worker: Worker, data: bytes, with_source: bool) -> Decoded:
-    await worker.send(wire.request(data, with_source=with_source))
+async def _ask(worker: Worker, data: bytes, flags: int) -> tuple[bytes, NDArray[np.float32]]:
+    await worker.send(wire.request(data, flags))
     await worker.send(data)
     head = await worker.receive(wire.ANSWER.size)
     json_length, pixels_length = wire.unpack_lengths(head)
@@ -212,4 +224,4 @@ async def _ask(worker: Worker, data: bytes, with_source: bool) -> Decoded:
     pixels = np.empty(pixels_length // 4, np.float32)
     if pixels_length:  # an empty array has no memory to look at
         await worker.receive_into(pixels.data.cast("B"))
-    return wire.unpack(text, pixels)
+    return text, pixels

@@ -39,6 +39,8 @@ REQUEST = struct.Struct(">BQ")
 ANSWER = struct.Struct(">IQ")
 
 WITH_SOURCE = 1
+SOURCE_ONLY = 2
+"""Flags of a request: the identity beside the picture, or nothing but it."""
 _MAX_JSON = 1 << 18
 _MAX_TEXT = 1024
 _MAX_NOTES = 32
@@ -73,9 +75,9 @@ class Decoded:
     source: SourceInstance | None
 
 
-def request(data: bytes, *, with_source: bool) -> bytes:
+def request(data: bytes, flags: int) -> bytes:
     """What comes before a file on its way to a worker."""
-    return REQUEST.pack(WITH_SOURCE if with_source else 0, len(data))
+    return REQUEST.pack(flags, len(data))
 
 
 def pack_decoded(decoded: Decoded) -> tuple[bytes, memoryview]:
@@ -95,6 +97,12 @@ def pack_decoded(decoded: Decoded) -> tuple[bytes, memoryview]:
     text = json.dumps(described).encode()
     pixels = np.ascontiguousarray(radiograph.pixels).data.cast("B")
     return ANSWER.pack(len(text), len(pixels)) + text, pixels
+
+
+def pack_source(source: SourceInstance) -> bytes:
+    """A good answer to SOURCE_ONLY."""
+    text = json.dumps({"source": asdict(source)}).encode()
+    return ANSWER.pack(len(text), 0) + text
 
 
 def pack_error(error: CxrError) -> bytes:
@@ -148,6 +156,17 @@ def unpack(text: bytes, pixels: NDArray[np.float32]) -> Decoded:
             ),
             None if source is None else _source(source),
         )
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise WireError("an answer that is none") from None
+
+
+def unpack_source(text: bytes) -> SourceInstance:
+    """A good answer to SOURCE_ONLY; raises as `unpack` does."""
+    try:
+        answer = json.loads(text)
+        if "error" in answer:
+            raise _error(answer)
+        return _source(answer["source"])
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise WireError("an answer that is none") from None
 

@@ -28,7 +28,7 @@ from llmcxr_models.quiet import quiet_libraries
 from llmcxr_models.radiograph import Pipeline
 from llmcxr_models.radiograph_file import read_radiograph
 from llmcxr_service import decode_wire as wire
-from llmcxr_service.source_instance import SourceInstance, read_source
+from llmcxr_service.source_instance import SourceInstance, identify, read_source
 
 _OPEN_FILES = 32
 _SPARE_SECONDS = 2
@@ -92,7 +92,7 @@ def _work(connection: socket.socket, pipeline: Pipeline, limits: Limits) -> None
             flags, length = wire.REQUEST.unpack(head)
             data = _receive(connection, length)
             _limit_time(limits.seconds + _SPARE_SECONDS)
-            for part in _answer(data, pipeline, with_source=bool(flags & wire.WITH_SOURCE)):
+            for part in _answer(data, pipeline, flags):
                 connection.sendall(part)
             signal.alarm(0)
             del data, part
@@ -111,10 +111,12 @@ def _limit_time(seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
 
 
-def _answer(data: bytes, pipeline: Pipeline, *, with_source: bool) -> list[bytes | memoryview]:
+def _answer(data: bytes, pipeline: Pipeline, flags: int) -> list[bytes | memoryview]:
     try:
+        if flags & wire.SOURCE_ONLY:
+            return [wire.pack_source(identify(data))]
         radiograph = read_radiograph(data, pipeline)
-        source = _read_source(data) if with_source else None
+        source = _read_source(data) if flags & wire.WITH_SOURCE else None
         return [*wire.pack_decoded(wire.Decoded(radiograph, source))]
     except CxrError as error:
         return [wire.pack_error(error)]

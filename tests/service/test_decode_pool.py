@@ -103,6 +103,19 @@ async def test_the_source_comes_with_it():
         assert (await pool.decode(data, with_source=False)).source is None
 
 
+async def test_an_instance_is_identified_by_its_header_alone():
+    uid = "1.2.826.0.1.3680043.8.498.1"
+    ids = {"StudyInstanceUID": uid, "SeriesInstanceUID": f"{uid}.2"}
+    ct = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2", "Modality": "CT", "StationName": "ROOM 3"}
+    async with start_pool() as (pool, restarts):
+        source = await pool.identify(dicom(PixelData=b"none", **ids, **ct))
+        assert (source.modality, source.station_name) == ("CT", "ROOM 3")
+        for data in (b"", png(), dicom(), dicom(**ids)[:300]):
+            with pytest.raises(InvalidRadiograph):
+                await pool.identify(data)
+        assert not restarts
+
+
 @pytest.mark.parametrize(
     "data",
     [b"", b"text", png()[:-200], huge_png(), dicom()[:-900], dicom(BodyPartExamined="HAND")],
