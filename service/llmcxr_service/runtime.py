@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import httpx
 import torch
@@ -17,6 +18,8 @@ from llmcxr_models.checkpoint import Checkpoint
 from llmcxr_models.image_tokenizer import ImageTokenizer
 from llmcxr_service.decode_pool import FILES_PER_WORKER, DecodePool, Restart
 from llmcxr_service.decode_template import WorkerOptions
+from llmcxr_service.deliveries.destinations import load_destinations
+from llmcxr_service.deliveries.place import place_of
 from llmcxr_service.gatekeeper import Gatekeeper, PixelGate
 from llmcxr_service.generator import Endpoint, FixedEndpoint, VllmGenerator
 from llmcxr_service.inference import Inference
@@ -26,6 +29,9 @@ from llmcxr_service.readiness import Readiness
 from llmcxr_service.rendering import ModelIdentity
 from llmcxr_service.settings import Settings
 from llmcxr_service.vision import Vision, choose_device
+
+if TYPE_CHECKING:
+    from llmcxr_service.deliveries.service import Deliveries
 
 LOGGER = logging.getLogger(__name__)
 
@@ -49,6 +55,8 @@ class Runtime:
         inference: makes answers.
         executor: for blocking work that is no VQ-GAN.
         decoder: reads files, in processes of its own.
+        deliveries: keeps received instances and sends what is made of them; None where no
+            destinations are configured.
     """
 
     settings: Settings
@@ -60,6 +68,7 @@ class Runtime:
     inference: Inference
     executor: Executor
     decoder: DecodePool
+    deliveries: Deliveries | None
 
 
 def runtime_of(request: Request) -> Runtime:
@@ -78,6 +87,7 @@ async def open_runtime(
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
+        DestinationsError: the file of destinations cannot be used.
     """
     async with AsyncExitStack() as stack:
         # 1. The checkpoint: hashing takes seconds, so not on the event loop.
@@ -120,11 +130,42 @@ async def open_runtime(
             metrics=metrics,
             executor=executor,
         )
+        deliveries = await _deliveries(settings, inference, model, metrics, stack)
         admission = Admission(settings.max_pending, metrics.pending.set)
         LOGGER.info("weights loaded", extra={"fields": {"model": model.name}})
         yield Runtime(
-            settings, checkpoint, model, metrics, admission, readiness, inference, executor, decoder
+            settings,
+            checkpoint,
+            model,
+            metrics,
+            admission,
+            readiness,
+            inference,
+            executor,
+            decoder,
+            deliveries,
         )
+
+
+async def _deliveries(
+    settings: Settings,
+    inference: Inference,
+    model: ModelIdentity,
+    metrics: Metrics,
+    stack: AsyncExitStack,
+) -> Deliveries | None:
+    if settings.destinations is None:
+        return None
+    # Its libraries take a second to load; whoever delivers nothing does not wait for them.
+    from llmcxr_service.deliveries.service import open_deliveries
+    from llmcxr_service.outputs.formats import render
+
+    destinations = await asyncio.to_thread(load_destinations, settings.destinations)
+    return await stack.enter_async_context(
+        open_deliveries(
+            place_of(settings), destinations, inference, model, render, metrics.registry
+        )
+    )
 
 
 def _load_gatekeeper(settings: Settings, checkpoint: Checkpoint) -> Gatekeeper:

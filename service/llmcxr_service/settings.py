@@ -11,6 +11,9 @@ from pydantic import AnyHttpUrl, Field, SecretStr, ValidationError, field_valida
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "LLMCXR_"
+# PS3.5, 6.2: no backslash and no control characters; we also want no comma and no space at ends.
+_AE = r"[!-+\--\[\]-~]([ -+\--\[\]-~]{0,14}[!-+\--\[\]-~])?"
+_AE_TITLE = rf"^{_AE}$"
 
 
 class SettingsError(Exception):
@@ -47,6 +50,29 @@ class Settings(BaseSettings):
         vllm_kv_cache_gib: its key-value cache, GiB; absent on a CPU: room for all sequences.
         vllm_max_num_seqs: sequences that it works on at once.
         vllm_start_timeout_seconds: a start that takes longer has failed.
+        destinations: file of destinations; where absent, nothing is delivered.
+        spool: directory of what is received and to be sent; replicas share it.
+        deliveries_database: URL of a PostgreSQL database for the queue; where absent, an SQLite
+            file in the spool, for one replica.
+        replica: name of this one among those that share a queue; the same after a restart.
+        dicom_rules: file of rules for received instances; where absent, nothing is received.
+        dicom_max_store_bytes: largest body of a STOW-RS request; one instance in it may have
+            `max_body_bytes`.
+        dicom_sources: file of archives that `/generate-report` may fetch instances from.
+        dicom_port: port of a DIMSE receiver (C-STORE, C-ECHO) inside `serve`; where absent,
+            there is none.
+        dicom_host: address that DIMSE receivers listen on.
+        dicom_ae_title: application entity title of DIMSE receivers; senders have to call it.
+        dicom_calling_ae_titles: who may send, separated by commas; `*` is everybody.
+        dicom_networks: addresses that may connect, in CIDR notation, separated by commas;
+            where absent, all.
+        dicom_tls_certificate: certificate chain of DIMSE receivers; where absent, no TLS.
+        dicom_tls_key: its key.
+        dicom_tls_client_ca: certificates that issue senders' certificates, which are then
+            required.
+        dicom_max_pdu_bytes: longest protocol data unit that senders may send.
+        dicom_max_associations: open at once; more are rejected.
+        dicom_timeout_seconds: silence after which an association is aborted.
         log_level: of the service's own log.
     """
 
@@ -77,6 +103,26 @@ class Settings(BaseSettings):
     vllm_kv_cache_gib: float | None = Field(default=None, gt=0)
     vllm_max_num_seqs: int = Field(default=32, ge=1)
     vllm_start_timeout_seconds: float = Field(default=900.0, gt=0)
+    destinations: Path | None = None
+    spool: Path = Path("spool")
+    deliveries_database: SecretStr | None = None
+    replica: str = Field(default="local", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+    dicom_rules: Path | None = None
+    dicom_max_store_bytes: int = Field(default=512 * 1024 * 1024, ge=1024)
+    dicom_sources: Path | None = None
+    dicom_port: int | None = Field(default=None, ge=0, le=65535)
+    dicom_host: str = "127.0.0.1"
+    dicom_ae_title: str = Field(default="LLMCXR", pattern=_AE_TITLE)
+    dicom_calling_ae_titles: str | None = Field(
+        default=None, pattern=rf"^(\*|{_AE}(\s*,\s*{_AE})*)$"
+    )
+    dicom_networks: str | None = None
+    dicom_tls_certificate: Path | None = None
+    dicom_tls_key: Path | None = None
+    dicom_tls_client_ca: Path | None = None
+    dicom_max_pdu_bytes: int = Field(default=128 * 1024, ge=4096, le=1024 * 1024)
+    dicom_max_associations: int = Field(default=8, ge=1, le=256)
+    dicom_timeout_seconds: float = Field(default=30.0, gt=0, le=600)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @field_validator("vllm_url")

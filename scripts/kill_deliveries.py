@@ -1,0 +1,347 @@
+"""Kill the gateway with SIGKILL while it receives and delivers, again and again, and count.
+
+    python scripts/kill_deliveries.py --kills 200 --seed 1 --output docs/deliveries-kill.json
+
+A gateway with a tiny checkpoint, a scripted vLLM at its wire and an archive in a process of its
+own that is never killed. A sender sends new instances, and repeats one until it is acknowledged,
+as a modality does. In the end every instance that was acknowledged must have exactly one report
+in the archive: none lost, none double, and no report's bytes may ever have changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from pydicom.uid import generate_uid
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests import pictures  # noqa: E402
+from tests.checkpoints import build_checkpoint  # noqa: E402
+from tests.fakes import FakeVllm  # noqa: E402
+from tests.service.conftest import serve  # noqa: E402
+
+from llmcxr_models.checkpoint import Checkpoint  # noqa: E402
+
+LONGEST_RUN_SECONDS = 2.5
+IN_START = 0.15
+"""Part of the kills that come while the gateway still starts."""
+REPEATED = 0.1
+"""Part of the instances that are sent once more after their acknowledgement."""
+NEW_IN_A_ROUND = 3
+DRAIN_SECONDS = 600.0
+
+RULES = """
+[[rules]]
+name = "chest"
+modality = ["DX"]
+action = "generate"
+outputs = ["enhanced-sr"]
+destinations = ["archive"]
+"""
+DESTINATIONS = """
+[queue]
+poll_seconds = 0.1
+first_retry_seconds = 0.2
+
+[[destinations]]
+name = "archive"
+kind = "stow"
+url = "{url}"
+"""
+
+
+@dataclass
+class Sent:
+    """One instance: its file, and what the gateway said."""
+
+    uid: str
+    data: bytes = field(repr=False)
+    acknowledged: bool = False
+    tries: int = 0
+
+
+@dataclass
+class Course:
+    """What happened.
+
+    Attributes:
+        sent: all instances.
+        in_start: kills before the gateway listened.
+        behind: acknowledged instances without a report, at each kill.
+    """
+
+    sent: list[Sent] = field(default_factory=list)
+    in_start: int = 0
+    behind: list[int] = field(default_factory=list)
+
+    @property
+    def acknowledged(self) -> int:
+        """How many instances were."""
+        return sum(sent.acknowledged for sent in self.sent)
+
+
+class Kills:
+    """The whole of it.
+
+    Args:
+        directory: for spool, logs and configuration.
+        checkpoint: to serve.
+        vllm_url: the scripted one.
+        dice: decides everything that is random.
+        database: URL of a PostgreSQL database; SQLite where None.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        checkpoint: Path,
+        vllm_url: str,
+        dice: random.Random,
+        database: str | None = None,
+    ) -> None:
+        self._directory = directory
+        self._dice = dice
+        self.course = Course()
+        self._archive_port, self._port = _free_port(), _free_port()
+        (directory / "rules.toml").write_text(RULES)
+        archive = f"http://127.0.0.1:{self._archive_port}"
+        (directory / "destinations.toml").write_text(DESTINATIONS.format(url=archive))
+        self._environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("LLMCXR_")},
+            "LLMCXR_CHECKPOINT": str(checkpoint),
+            "LLMCXR_PORT": str(self._port),
+            "LLMCXR_VLLM_URL": vllm_url,
+            "LLMCXR_DEVICE": "cpu",
+            "LLMCXR_VQGAN_THREADS": "1",
+            "LLMCXR_DICOM_RULES": str(directory / "rules.toml"),
+            "LLMCXR_DESTINATIONS": str(directory / "destinations.toml"),
+            "LLMCXR_SPOOL": str(directory / "spool"),
+            "OMP_WAIT_POLICY": "PASSIVE",
+        }
+        if database:
+            self._environment["LLMCXR_DELIVERIES_DATABASE"] = database
+        self._client = httpx.Client(base_url=f"http://127.0.0.1:{self._port}", trust_env=False)
+        self._archive = httpx.Client(base_url=archive, trust_env=False)
+
+    @contextmanager
+    def archive(self) -> Iterator[None]:
+        """The archive's process."""
+        command = [sys.executable, "-m", "tests.archive", str(self._archive_port)]
+        process = subprocess.Popen(command, cwd=ROOT)
+        try:
+            _wait(lambda: self._state() is not None, 60.0)
+            yield
+        finally:
+            process.terminate()
+            process.wait()
+
+    def one_round(self) -> None:
+        """Start, send, kill."""
+        gateway = self._start()
+        try:
+            if self._dice.random() < IN_START:
+                time.sleep(self._dice.uniform(0.0, 4.0))
+                self.course.in_start += not self._listens()
+            else:
+                _wait(self._listens, 120.0)
+                end = time.monotonic() + self._dice.uniform(0.0, LONGEST_RUN_SECONDS)
+                self._send_until(end)
+            reported = len((self._state() or {})["instances"])
+            self.course.behind.append(max(0, self.course.acknowledged - reported))
+        finally:
+            gateway.kill()
+            gateway.wait()
+
+    def drain(self) -> dict[str, Any]:
+        """Let a last gateway finish everything; what is in the archive then."""
+        gateway = self._start()
+        try:
+            _wait(self._listens, 120.0)
+            while not all(sent.acknowledged for sent in self.course.sent):
+                self._send_until(time.monotonic() + 5.0, new=False)
+            _wait(lambda: self._done(), DRAIN_SECONDS)
+            # A second report of a source would come now.
+            time.sleep(5.0)
+        finally:
+            gateway.send_signal(signal.SIGTERM)
+            gateway.wait()
+        state = self._state()
+        assert state is not None
+        return state
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with (self._directory / "gateway.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "llmcxr_service", "serve"],
+                env=self._environment,
+                cwd=self._directory,
+                stdout=log,
+                stderr=log,
+            )
+
+    def _send_until(self, end: float, *, new: bool = True) -> None:
+        waiting = [sent for sent in self.course.sent if not sent.acknowledged]
+        if new:
+            again = [s for s in self.course.sent if s.acknowledged and s.tries < 3]
+            if again and self._dice.random() < REPEATED * NEW_IN_A_ROUND:
+                waiting.append(self._dice.choice(again))
+            waiting += [self._new() for _ in range(NEW_IN_A_ROUND)]
+        for sent in waiting:
+            if time.monotonic() < end:
+                self._send(sent, end)
+        time.sleep(max(0.0, end - time.monotonic()))
+
+    def _new(self) -> Sent:
+        uid = generate_uid(entropy_srcs=[str(self._dice.random())])
+        data = pictures.dicom(
+            len(self.course.sent),
+            SOPInstanceUID=uid,
+            StudyInstanceUID=generate_uid(),
+            SeriesInstanceUID=generate_uid(),
+        )
+        sent = Sent(uid, data)
+        self.course.sent.append(sent)
+        return sent
+
+    def _send(self, sent: Sent, end: float) -> None:
+        """STOW one instance; the kill may come before its answer."""
+        sent.tries += 1
+        head = b"--x\r\nContent-Type: application/dicom\r\n\r\n"
+        try:
+            response = self._client.post(
+                "/dicom-web/studies",
+                content=head + sent.data + b"\r\n--x--\r\n",
+                headers={
+                    "Content-Type": 'multipart/related; type="application/dicom"; boundary=x',
+                    "Accept": "application/dicom+json",
+                },
+                timeout=max(0.05, end - time.monotonic()),
+            )
+        except httpx.HTTPError:
+            return
+        sent.acknowledged = sent.acknowledged or response.status_code == httpx.codes.OK
+
+    def _listens(self) -> bool:
+        try:
+            return self._client.get("/health/ready", timeout=2.0).status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+    def _done(self) -> bool:
+        state = self._state()
+        return state is not None and len(state["instances"]) >= len(self.course.sent)
+
+    def _state(self) -> dict[str, Any] | None:
+        try:
+            state: dict[str, Any] = self._archive.get("/state", timeout=10.0).json()
+            return state
+        except httpx.HTTPError:
+            return None
+
+
+def count(course: Course, state: dict[str, Any]) -> dict[str, int]:
+    """What was promised, and what is in the archive."""
+    reports: dict[str, int] = {}
+    for instance in state["instances"]:
+        for source in instance["sources"]:
+            reports[source] = reports.get(source, 0) + 1
+    acknowledged = [sent.uid for sent in course.sent if sent.acknowledged]
+    return {
+        "instances": len(course.sent),
+        "acknowledged": len(acknowledged),
+        "sends_to_the_gateway": sum(sent.tries for sent in course.sent),
+        "reports_in_the_archive": len(state["instances"]),
+        "lost": sum(reports.get(uid, 0) == 0 for uid in acknowledged),
+        "double": sum(number > 1 for number in reports.values()),
+        "changed_bytes": state["changed"],
+        "stores_at_the_archive": sum(instance["times"] for instance in state["instances"]),
+        "stored_again_with_the_same_bytes": sum(i["times"] - 1 for i in state["instances"]),
+        "kills_with_work_pending": sum(behind > 0 for behind in course.behind),
+        "most_pending_at_a_kill": max(course.behind, default=0),
+        "kills_in_start": course.in_start,
+    }
+
+
+def run(kills: int, seed: int, directory: Path, database: str | None = None) -> dict[str, Any]:
+    """Do it all; the figures."""
+    checkpoint = build_checkpoint(directory / "checkpoint")
+    manifest = Checkpoint.open(checkpoint).manifest
+    vllm = FakeVllm(
+        manifest.served_name,
+        manifest.vocabulary.size,
+        max_model_len=manifest.max_model_len,
+        delay_seconds=0.05,
+    )
+    started = time.monotonic()
+    with serve(vllm.app()) as vllm_url:
+        experiment = Kills(directory, checkpoint, vllm_url, random.Random(seed), database)
+        with experiment.archive():
+            for number in range(1, kills + 1):
+                experiment.one_round()
+                if number % 10 == 0:
+                    print(
+                        f"{number} kills, {experiment.course.acknowledged} acknowledged",
+                        file=sys.stderr,
+                    )
+            state = experiment.drain()
+    return {
+        "kills": kills,
+        "seed": seed,
+        "database": "PostgreSQL" if database else "SQLite",
+        "minutes": round((time.monotonic() - started) / 60.0, 1),
+        "machine": f"{platform.machine()}, {os.cpu_count()} processors",
+        **count(experiment.course, state),
+    }
+
+
+def _wait(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {seconds:.0f} s")
+        time.sleep(0.05)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--database", help="URL of an empty PostgreSQL database; else SQLite.")
+    parser.add_argument("--output", type=Path, help="JSON to write.")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        figures = run(arguments.kills, arguments.seed, Path(directory), arguments.database)
+    for name, value in figures.items():
+        print(f"{name.replace('_', ' '):36} {value}")
+    if arguments.output:
+        arguments.output.write_text(json.dumps(figures, indent=2) + "\n")
+    sys.exit(bool(figures["lost"] or figures["double"] or figures["changed_bytes"]))
+
+
+if __name__ == "__main__":
+    main()
