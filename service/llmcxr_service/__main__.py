@@ -14,11 +14,13 @@ import typer
 from rich.console import Console
 
 from llmcxr_service.client import Client, ServiceError
+from llmcxr_service.deliveries_command import app as deliveries
 from llmcxr_service.settings import Settings, SettingsError, load_settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(deliveries, name="deliveries")
 console = Console()
 problems = Console(stderr=True)
 
@@ -34,9 +36,10 @@ def serve(
     # The VQ-GAN shares the cores with vLLM: its idle threads must not spin. It is read when
     # torch is loaded, so it stands before the import.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from llmcxr_service.deliveries.outcome import DestinationsError
     from llmcxr_service.serving import run_service
 
-    with spoken():
+    with spoken(DestinationsError):
         run_service(settings_or_exit(), end_with_parent=end_with_stdin)
 
 

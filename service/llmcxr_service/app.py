@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.routing import Route
 
-from llmcxr_service import documentation, problems, routes, routes_status
+from llmcxr_service import documentation, problems, routes, routes_deliveries, routes_status
 from llmcxr_service.body_limit import BodyLimit
 from llmcxr_service.observability import Metrics, Observability
 from llmcxr_service.runtime import open_runtime
@@ -52,6 +52,7 @@ def create_app(settings: Settings, *, transport: httpx.AsyncBaseTransport | None
     )
     app.include_router(routes.router)
     app.include_router(routes_status.router)
+    app.include_router(routes_deliveries.router)
     problems.install(app)
 
     @lru_cache

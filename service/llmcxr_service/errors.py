@@ -8,6 +8,7 @@ CxrError
 |   |-- ClientClosedRequest     the caller went away; nobody reads this answer
 |   |-- MalformedMultipart      the body is no multipart/related
 |   |-- ReceivingDisabled       no rules, so no instances are received
+|   |-- UnknownDelivery         no delivery of this id, or not one that this can be done with
 |   |-- UnknownSource           no archive of this name is configured
 |   `-- InstanceNotFound        the archive does not have the instance
 |-- Overloaded                  too many requests in work; try again later
@@ -90,6 +91,12 @@ class MalformedMultipart(RequestError):
     """A body that is no well-formed multipart/related."""
 
     default_reason = "multipart"
+
+
+class UnknownDelivery(RequestError):
+    """There is no delivery of this id, or none that allows what was asked."""
+
+    default_reason = "unknown-delivery"
 
 
 class ReceivingDisabled(RequestError):

@@ -59,6 +59,7 @@ KINDS: dict[type[models.CxrError], Kind] = {
     service.ClientClosedRequest: Kind(499, "client-closed-request", "Client closed request"),
     service.MalformedMultipart: Kind(400, "malformed-multipart", "Malformed multipart body"),
     service.ReceivingDisabled: Kind(404, "receiving-disabled", "Receiving is not configured"),
+    service.UnknownDelivery: Kind(404, "unknown-delivery", "No such delivery"),
     service.UnknownSource: Kind(422, "unknown-source", "Unknown archive"),
     service.InstanceNotFound: Kind(422, "instance-not-found", "Instance not found"),
     service.SourceError: Kind(502, "source-failed", "Archive failed"),

@@ -11,6 +11,7 @@ import uvicorn
 
 from llmcxr_models.checkpoint import Checkpoint
 from llmcxr_service.app import create_app
+from llmcxr_service.deliveries.destinations import load_destinations
 from llmcxr_service.observability import configure_logging
 from llmcxr_service.settings import Settings
 from llmcxr_service.vllm_launcher import end_with_stdin
@@ -30,12 +31,15 @@ def run_service(settings: Settings, *, end_with_parent: bool = False) -> None:
 
     Raises:
         CheckpointError: there is no checkpoint to serve.
+        DestinationsError: the file of destinations cannot be used.
     """
     configure_logging(settings.log_level)
     if end_with_parent:
         end_with_stdin()
     # Only the manifest: said here in a sentence instead of by a traceback later on.
     name = Checkpoint.open(settings.checkpoint, verify=False).manifest.served_name
+    if settings.destinations is not None:
+        load_destinations(settings.destinations)
     log.info("serving %s on http://%s:%d", name, settings.host, settings.port)
     config = uvicorn.Config(
         create_app(settings),

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from llmcxr_models.errors import CxrError, InvalidInput
+from llmcxr_models.errors import InvalidInput
 from llmcxr_models.report import Report
 from llmcxr_service.deliveries.outcome import Reason, SendFailed
 from llmcxr_service.deliveries.spool import Spool
@@ -25,7 +25,7 @@ from llmcxr_service.source_instance import SourceInstance
 
 LOGGER = logging.getLogger(__name__)
 
-Render = Callable[[Output, DraftReport], bytes]
+Render = Callable[[DraftReport, Output], bytes]
 
 
 class Drafting:
@@ -57,7 +57,8 @@ class Drafting:
         """Make and keep all outputs of a job; blocking, from another thread than the loop's.
 
         Raises:
-            CxrError: no report was made, or none of the outputs can be made of it.
+            CxrError: no report was made.
+            SendFailed: the source is gone, or none of the outputs can be made of the report.
         """
         source = self._spool.source(job)
         if source is None:
@@ -86,14 +87,14 @@ class Drafting:
     def _rendered(self, draft: DraftReport, outputs: tuple[Output, ...]) -> Mapping[str, bytes]:
         """What can be made of a draft; some forms need what an instance may not have."""
         rendered: dict[str, bytes] = {}
-        problem: CxrError | None = None
+        failed = False
         for output in outputs:
             try:
-                rendered[output.value] = self._render(output, draft)
+                rendered[output.value] = self._render(draft, output)
             except (InvalidInput, NotAcceptable) as error:
-                problem = error
+                failed = True
                 fields = {"output": output.value, "reason": error.reason}
                 LOGGER.warning("an output cannot be made", extra={"fields": fields})
-        if problem is not None and not rendered:
+        if failed and not rendered:
             raise SendFailed("None of the outputs can be made.", Reason.UNUSABLE)
         return rendered

@@ -13,8 +13,8 @@ from types import TracebackType
 
 from dbos import DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions, WorkflowStatus
 
-from llmcxr_service.deliveries.outcome import UnknownDelivery
 from llmcxr_service.deliveries.work import APPLICATION, DEAD, State, Work
+from llmcxr_service.errors import UnknownDelivery
 
 _ID = re.compile(r"[0-9a-f]{32}\.[a-z][a-z0-9-]{0,31}")
 _NAMES = ["draft", "send", DEAD]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from llmcxr_models.errors import CxrError
-
 
 class Reason(StrEnum):
     """Why an attempt failed. Safe as a metric's label and in a log."""
@@ -39,20 +37,18 @@ HARMLESS = frozenset({Reason.REFUSED, Reason.UNUSABLE, Reason.MISSING, Reason.ST
 """Say nothing of the destination's health: the circuit does not count these."""
 
 
-class SendFailed(CxrError):
-    """One attempt failed.
+class SendFailed(Exception):
+    """One attempt failed. Nothing of the destination's answer is in the message.
 
     Attributes:
         cause: why.
         retry_after_seconds: how long the destination asked us to stay away, if it did.
     """
 
-    default_reason = "delivery"
-
     def __init__(
         self, message: str, cause: Reason, *, retry_after_seconds: float | None = None
     ) -> None:
-        super().__init__(message, reason=cause.value)
+        super().__init__(message)
         self.cause = cause
         self.retry_after_seconds = retry_after_seconds
 
@@ -62,13 +58,5 @@ class SendFailed(CxrError):
         return self.cause in PERMANENT
 
 
-class UnknownDelivery(CxrError):
-    """There is no delivery of this id, or not in a state that allows what was asked."""
-
-    default_reason = "unknown-delivery"
-
-
-class DestinationsError(CxrError):
+class DestinationsError(Exception):
     """The file of destinations cannot be used. For the operator; it names keys, never secrets."""
-
-    default_reason = "destinations"
