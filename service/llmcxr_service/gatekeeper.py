@@ -51,6 +51,11 @@ class Gatekeeper:
     accept_secondary_capture: bool = False
     refuse_laterals: bool = False
 
+    @property
+    def looks_at_pixels(self) -> bool:
+        """Whether `check_pixels` does anything."""
+        return self.gate is not None and self.pixel_gate is not PixelGate.OFF
+
     def check_header(self, radiograph: Radiograph) -> tuple[str, ...]:
         """Doubts, as sentences.
 
@@ -77,7 +82,7 @@ class Gatekeeper:
         Raises:
             UnsupportedRadiograph: `no-chest-radiograph`, `inverted` or `turned`.
         """
-        if self.gate is None or self.pixel_gate is PixelGate.OFF:
+        if self.gate is None or not self.looks_at_pixels:
             return ()
         verdict = self.gate.examine(pixels)
         if self.pixel_gate is PixelGate.REFUSE:

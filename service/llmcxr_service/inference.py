@@ -260,8 +260,11 @@ class Inference:
         doubts = self.gatekeeper.check_header(radiograph)
         with watch.stage("preprocess"):
             pixels = await self.vision.pixels(radiograph)
-        with watch.stage("gate"):
-            doubts += await self._off_loop(lambda: self.gatekeeper.check_pixels(radiograph, pixels))
+        if self.gatekeeper.looks_at_pixels:
+            with watch.stage("gate"):
+                doubts += await self._off_loop(
+                    lambda: self.gatekeeper.check_pixels(radiograph, pixels)
+                )
         with watch.stage("encode"):
             codes = await self.vision.encode(pixels)
         radiograph = replace(radiograph, warnings=radiograph.warnings + doubts)
