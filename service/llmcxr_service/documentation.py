@@ -38,11 +38,16 @@ def problems(*statuses: int) -> Documentation:
 
 def answer(model: type[BaseModel], *also: str) -> Documentation:
     """A JSON answer that may also be had as other media types."""
-    content = {
-        media_type: {"schema": _BINARY if media_type == PNG else {"type": "string"}}
-        for media_type in also
-    }
+    content = {media_type: {"schema": _schema(media_type)} for media_type in also}
     return {200: {"model": model, "description": "The answer.", "content": content}}
+
+
+def _schema(media_type: str) -> dict[str, Any]:
+    if media_type.startswith("application/fhir+json"):
+        return {"type": "object", "description": "FHIR R4B Bundle, a transaction."}
+    if media_type == PNG or "application/dicom" in media_type:
+        return _BINARY
+    return {"type": "string"}
 
 
 def upload_body(options: type[BaseModel], *, private: frozenset[str], raw: bool) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from llmcxr_models.report import Report
 from llmcxr_service import documentation as doc
 from llmcxr_service.accept import negotiate
 from llmcxr_service.generator import Sampling
+from llmcxr_service.hospital_answers import images_response, report_response, source_for
 from llmcxr_service.inference import ImageAnswer, TextAnswer, choose_seed
 from llmcxr_service.intake import (
     JSON,
@@ -28,6 +29,7 @@ from llmcxr_service.intake import (
     read_upload,
 )
 from llmcxr_service.limits import until_disconnect
+from llmcxr_service.outputs.formats import IMAGE_DICOM, IMAGES_DICOM, REPORT_MEDIA_TYPES
 from llmcxr_service.rendering import provenance_headers, render_png, to_base64
 from llmcxr_service.runtime import Runtime, runtime_of
 from llmcxr_service.schemas import (
@@ -53,6 +55,9 @@ from llmcxr_service.schemas import (
 PNG = doc.PNG
 _INDICATION = frozenset({"indication"})
 _NONE: frozenset[str] = frozenset()
+_ONE_IMAGE = (PNG, JSON, IMAGE_DICOM, IMAGES_DICOM)
+# A PNG holds one image, and a DICOM file one radiograph.
+_IMAGES = (JSON, IMAGES_DICOM)
 
 router = APIRouter(default_response_class=Response)
 
@@ -60,21 +65,24 @@ router = APIRouter(default_response_class=Response)
 @router.post(
     "/generate-report",
     summary="Radiograph to draft report",
-    responses=doc.answer(ReportAnswer, TEXT)
+    responses=doc.answer(ReportAnswer, TEXT, *REPORT_MEDIA_TYPES)
     | doc.problems(400, 406, 408, 413, 415, 422, 500, 502, 503, 504),
     openapi_extra=doc.upload_body(ReportOptions, private=_INDICATION, raw=True),
 )
 async def generate_report(request: Request) -> Response:
     """Draft the report of one chest radiograph (DICOM, PNG or JPEG)."""
     runtime = runtime_of(request)
-    media_type = negotiate(request.headers.get("accept"), (JSON, TEXT))
+    media_type = negotiate(request.headers.get("accept"), (JSON, TEXT, *REPORT_MEDIA_TYPES))
     with runtime.admission.slot():
         data, options = await read_upload(request, ReportOptions, private=_INDICATION)
+        source = await source_for(runtime, data, media_type)
         indication = _text(runtime, options.indication, "indication", required=False)
         answer = await until_disconnect(
             request,
             runtime.inference.report(data, indication, _sampling(options), options.max_tokens),
         )
+        if media_type in REPORT_MEDIA_TYPES:
+            return await report_response(runtime, answer, source, media_type)
     report = Report.parse(answer.text)
     if media_type == TEXT:
         return _plain(runtime, report.text, answer)
@@ -143,7 +151,7 @@ async def instruct(request: Request) -> Response:
 @router.post(
     "/generate-image",
     summary="Report to synthetic radiograph",
-    responses=doc.answer(ImagesAnswer, PNG)
+    responses=doc.answer(ImagesAnswer, PNG, IMAGE_DICOM, IMAGES_DICOM)
     | doc.problems(406, 408, 413, 415, 422, 500, 502, 503, 504),
     openapi_extra=doc.json_or_text_body(ImageRequest, ImageOptions),
 )
@@ -151,15 +159,16 @@ async def generate_image(request: Request) -> Response:
     """Draw synthetic chest radiographs of a report. For research use only."""
     runtime = runtime_of(request)
     accept = request.headers.get("accept")
-    negotiate(accept, (PNG, JSON))
+    negotiate(accept, _ONE_IMAGE)
     with runtime.admission.slot():
         text, options = await _read_image_request(request)
-        # A PNG holds one image.
-        media_type = negotiate(accept, (PNG, JSON) if options.n == 1 else (JSON,))
+        media_type = negotiate(accept, _ONE_IMAGE if options.n == 1 else _IMAGES)
         report = _text(runtime, text, "report")
         answer = await until_disconnect(
             request, runtime.inference.draw(report, _sampling(options), options.n)
         )
+        if media_type in {IMAGE_DICOM, IMAGES_DICOM}:
+            return await images_response(runtime, answer, report, media_type)
         pngs = [await _render(runtime, image.grey, seed=image.seed) for image in answer.images]
     if media_type == PNG:
         headers = provenance_headers(

@@ -11,10 +11,12 @@ from llmcxr_service.draft import DraftReport
 from llmcxr_service.outputs.dicom_object import TRANSFER_SYNTAX
 from llmcxr_service.outputs.enhanced_sr import enhanced_sr
 from llmcxr_service.outputs.fhir_report import fhir_report
-from llmcxr_service.outputs.findings_sr import findings_sr
+from llmcxr_service.outputs.findings_sr import findings_sr, no_observations
 from llmcxr_service.outputs.hl7_report import hl7_report
+from llmcxr_service.outputs.identity import clean_values, no_identity
 from llmcxr_service.outputs.page_capture import page_capture
 from llmcxr_service.receiving import Output
+from llmcxr_service.source_instance import SourceInstance
 
 _RENDERERS: dict[Output, Callable[[DraftReport], bytes]] = {
     Output.ENHANCED_SR: enhanced_sr,
@@ -37,19 +39,23 @@ REPORT_MEDIA_TYPES: dict[str, Output] = {
     _dicom(Output.COMPREHENSIVE_3D_SR): Output.COMPREHENSIVE_3D_SR,
     _dicom(Output.SECONDARY_CAPTURE): Output.SECONDARY_CAPTURE,
     # What is used of R4B (4.3) is the same in R4 (4.0).
-    "application/fhir+json; fhirversion=4.3": Output.FHIR,
-    "application/fhir+json; fhirversion=4.0": Output.FHIR,
+    "application/fhir+json; fhirVersion=4.3": Output.FHIR,
+    "application/fhir+json; fhirVersion=4.0": Output.FHIR,
     "application/hl7-v2+er7": Output.HL7,
     "x-application/hl7-v2+er7": Output.HL7,
 }
-"""What `Accept` may ask for beside JSON and text."""
+"""What `Accept` may ask for instead of JSON and text; the first of a type is its default."""
 
 IMAGE_DICOM = f"{DICOM}; transfer-syntax={TRANSFER_SYNTAX}"
 IMAGES_DICOM = f'multipart/related; type="{DICOM}"'
 
 
-def render(output: Output, draft: DraftReport) -> bytes:
+def render(draft: DraftReport, output: Output) -> bytes:
     """A draft in one form.
+
+    Args:
+        draft: what the model wrote.
+        output: the form.
 
     Raises:
         UnsupportedRadiograph: the form needs an identity that the picture does not have
@@ -59,9 +65,20 @@ def render(output: Output, draft: DraftReport) -> bytes:
     return _RENDERERS[output](_printable(draft))
 
 
-def needs_identity(output: Output) -> bool:
-    """Whether the form is filed in the study of its source."""
-    return output is not Output.FHIR
+def check_possible(output: Output, source: SourceInstance | None, *, observing: bool) -> None:
+    """Refuse, before any work is done, what `render` could not make; raises as it does.
+
+    Args:
+        output: the form.
+        source: of the radiograph, if it has an identity.
+        observing: whether the checkpoint gives probabilities.
+    """
+    if output is Output.COMPREHENSIVE_3D_SR and not observing:
+        raise no_observations()
+    if output is Output.FHIR:
+        return
+    if source is None or (output is Output.HL7 and not clean_values(source)["PatientID"]):
+        raise no_identity()
 
 
 def _printable(draft: DraftReport) -> DraftReport:
