@@ -27,7 +27,6 @@ def described(
     config: Evaluation, manifest: Manifest, cohort: Cohort, judge_digest: str, dtype: torch.dtype
 ) -> dict[str, Any]:
     """Everything that decides the figures, for people and for a repetition."""
-    text = config.language.test if config.split == "test" else config.language.val
     return {
         "checkpoint": manifest.digest,
         "checkpoint_name": f"{manifest.name} {manifest.version}",
@@ -47,7 +46,7 @@ def described(
         "report": config.report.model_dump(mode="json"),
         "image": config.image.model_dump(mode="json"),
         "language": {
-            "text": text.name,
+            "text": config.text.name,
             "window": config.language.window,
             "stride": config.language.stride,
             "max_tokens": config.language.max_tokens,

@@ -33,11 +33,10 @@ def language_measures(
         DataError: the text cannot be read, or the two models count its tokens otherwise.
         BaseModelError: the base model cannot be loaded.
     """
-    text = config.language.test if config.split == "test" else config.language.val
     try:
-        content = text.read_text(encoding="utf-8")
+        content = config.text.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{text.name} cannot be read") from error
+        raise DataError(f"{config.text.name} cannot be read") from error
     token_ids = torch.tensor(checkpoint.load_tokenizer().encode_text(content))
     token_ids = token_ids[: config.language.max_tokens]
     weights = [d for n, d in checkpoint.manifest.files.items() if n.startswith(f"{LLM_FOLDER}/")]

@@ -129,8 +129,8 @@ def _footnotes(evaluation: Mapping[str, Any]) -> list[str]:
         f" {settings['seed']}. Reports at temperature {report['temperature']}; images at"
         f" temperature {image['temperature']}, top-p {image['top_p']}. Perplexity of"
         f" {tokens} tokens of {language['text']}, window {language['window']}, stride"
-        f" {language['stride']}. Intervals: bootstrap by patient; jackknife for distances of images, codes in use and"
-        " different reports. Definitions: docs/evaluation.md.",
+        f" {language['stride']}. Intervals: bootstrap by patient; jackknife for distances of"
+        " images, codes in use and different reports. Definitions: docs/evaluation.md.",
         "",
         f"Checkpoint `{settings['checkpoint'][:12]}`, judge `{settings['judge'][:12]}`.",
     ]

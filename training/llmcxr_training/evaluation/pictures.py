@@ -5,10 +5,11 @@ Everything is computed once and kept as `.npz`, named by a digest of what it dep
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,9 @@ from llmcxr_training.pixel_cache import PixelCache
 from llmcxr_training.precision import resolve_device
 
 Arrays = dict[str, NDArray[Any]]
+
+CHUNK = 256
+"""Images that are kept together; a killed evaluation loses at most these."""
 
 LEAST_MS_SSIM_SIDE = 161
 """Five scales of an 11-pixel window need more than 160 pixels."""
@@ -102,74 +106,83 @@ class PictureLab:
     def look(self, cache: PixelCache, what: str) -> Seen:
         """Real radiographs through the judge."""
 
-        def compute() -> Arrays:
-            batches = (pixels for _, pixels in self._batches(cache, what))
-            return _arrays(self._look(batches))
+        def compute(rows: range) -> Arrays:
+            return _arrays(self._look(cache.batch(rows, self._channels)))
 
-        return _seen(self._kept("look", _ids(cache), compute))
+        return _seen(self._by_chunk("look", what, _ids(cache), compute))
 
     def encode(self, cache: PixelCache, rows: Sequence[int]) -> NDArray[np.uint16]:
         """Codes (len(rows), image_length) of some radiographs."""
         part = PixelCache([cache.studies[i] for i in rows], cache.grey[list(rows)])
 
-        def compute() -> Arrays:
-            codes = [self.tokenizer.encode(p) for _, p in self._batches(part, "encoding")]
-            return {"codes": torch.cat(codes).numpy().astype(np.uint16)}
+        def compute(rows: range) -> Arrays:
+            return {"codes": _uint16(self.tokenizer.encode(part.batch(rows, self._channels)))}
 
-        return self._kept("codes", _ids(part), compute)["codes"]
+        return self._by_chunk("codes", "encoding", _ids(part), compute)["codes"]
 
     def decode(self, codes: NDArray[np.integer], what: str) -> Seen:
         """Images of codes (N, image_length) through the judge."""
-        digest = hashlib.sha256(codes.astype(np.uint16).tobytes()).hexdigest()
+        whole = torch.from_numpy(codes.astype(np.int64))
+        names = [hashlib.sha256(row.astype(np.uint16).tobytes()).hexdigest() for row in codes]
 
-        def compute() -> Arrays:
-            starts = tqdm(range(0, len(codes), self._batch_size), desc=what, unit="batch")
-            whole = torch.from_numpy(codes.astype(np.int64))
-            return _arrays(
-                self._look(self.tokenizer.decode(whole[i : i + self._batch_size]) for i in starts)
-            )
+        def compute(rows: range) -> Arrays:
+            return _arrays(self._look(self.tokenizer.decode(whole[rows.start : rows.stop])))
 
-        return _seen(self._kept("decoded", digest, compute))
+        return _seen(self._by_chunk("decoded", what, names, compute))
 
     def reconstruct(self, cache: PixelCache) -> Reconstructions:
         """Radiographs through VQ-GAN and judge, in one pass."""
-        kept = self._kept("reconstructed", _ids(cache), lambda: self._reconstruct(cache))
-        figures = {k.removeprefix("figure_"): v for k, v in kept.items() if k.startswith("figure_")}
+
+        def compute(rows: range) -> Arrays:
+            return self._reconstruct(cache.batch(rows, self._channels))
+
+        found = self._by_chunk("reconstructed", "reconstructing", _ids(cache), compute)
+        figures = {
+            k.removeprefix("figure_"): v for k, v in found.items() if k.startswith("figure_")
+        }
         return Reconstructions(
-            kept["codes"],
-            Seen(kept["real_features"], kept["real_scores"]),
-            Seen(kept["reconstructed_features"], kept["reconstructed_scores"]),
+            found["codes"],
+            Seen(found["real_features"], found["real_scores"]),
+            Seen(found["reconstructed_features"], found["reconstructed_scores"]),
             figures,
         )
 
-    def _reconstruct(self, cache: PixelCache) -> Arrays:
-        parts: dict[str, list[NDArray[Any]]] = {}
-        for _, pixels in self._batches(cache, "reconstructing"):
-            codes = self.tokenizer.encode(pixels)
-            again = self.tokenizer.decode(codes)
-            found: Arrays = {"codes": codes.numpy().astype(np.uint16)}
-            for name, images in (("real", pixels), ("reconstructed", again)):
-                seen = self._look([images])
-                found |= {f"{name}_features": seen.features, f"{name}_scores": seen.scores}
-            found |= {f"figure_{k}": v for k, v in _figures(pixels, again).items()}
-            for name, values in found.items():
-                parts.setdefault(name, []).append(values)
-        return {name: np.concatenate(values) for name, values in parts.items()}
+    def _reconstruct(self, pixels: Tensor) -> Arrays:
+        codes = self.tokenizer.encode(pixels)
+        again = self.tokenizer.decode(codes)
+        found: Arrays = {"codes": _uint16(codes)}
+        for name, images in (("real", pixels), ("reconstructed", again)):
+            seen = self._look(images)
+            found |= {f"{name}_features": seen.features, f"{name}_scores": seen.scores}
+        return found | {f"figure_{k}": v for k, v in _figures(pixels, again).items()}
 
     @torch.inference_mode()
-    def _look(self, batches: Iterable[Tensor]) -> Seen:
-        features, scores = [], []
-        for pixels in batches:
-            vectors = self.judge.features(pixels.to(self._device))
-            features.append(vectors.cpu().numpy())
-            scores.append(torch.sigmoid(self.judge.head(vectors).float()).cpu().numpy())
-        return Seen(np.concatenate(features), np.concatenate(scores))
+    def _look(self, pixels: Tensor) -> Seen:
+        features = self.judge.features(pixels.to(self._device))
+        scores = torch.sigmoid(self.judge.head(features).float())
+        return Seen(features.cpu().numpy(), scores.cpu().numpy())
 
-    def _batches(self, cache: PixelCache, what: str) -> Iterator[tuple[range, Tensor]]:
-        starts = range(0, len(cache), self._batch_size)
-        for start in tqdm(starts, desc=what, unit="batch"):
-            rows = range(start, min(start + self._batch_size, len(cache)))
-            yield rows, cache.batch(rows, self._channels)
+    def _by_chunk(
+        self, name: str, what: str, ids: Sequence[str], compute: Callable[[range], Arrays]
+    ) -> Arrays:
+        """What `compute` makes of each batch of rows; every chunk is kept once it is done."""
+        with tqdm(total=len(ids), desc=what, unit="image") as progress:
+
+            def chunk(start: int, stop: int) -> Arrays:
+                parts = []
+                for first in range(start, stop, self._batch_size):
+                    rows = range(first, min(first + self._batch_size, stop))
+                    parts.append(compute(rows))
+                    progress.update(len(rows))
+                return _joined(parts)
+
+            chunks = []
+            for start in range(0, len(ids), CHUNK):
+                stop = min(start + CHUNK, len(ids))
+                make = functools.partial(chunk, start, stop)
+                chunks.append(self._kept(name, "\0".join(ids[start:stop]), make))
+                progress.update(stop - progress.n)
+        return _joined(chunks)
 
     def _kept(self, name: str, of: str, compute: Callable[[], Arrays]) -> Arrays:
         said = f"{name}\0{self._vqgan_digest}\0{self.judge_digest}\0{of}"
@@ -226,5 +239,13 @@ def _seen(arrays: Arrays) -> Seen:
     return Seen(arrays["features"], arrays["scores"])
 
 
-def _ids(cache: PixelCache) -> str:
-    return "\0".join(study.id for study in cache.studies)
+def _ids(cache: PixelCache) -> list[str]:
+    return [study.id for study in cache.studies]
+
+
+def _uint16(codes: Tensor) -> NDArray[np.uint16]:
+    return codes.numpy().astype(np.uint16)
+
+
+def _joined(parts: Sequence[Arrays]) -> Arrays:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -92,6 +92,10 @@ class EvaluationRun:
         self.checkpoint = checkpoint
         self.work = config.output / WORK
         self.work.mkdir(parents=True, exist_ok=True)
+        # Minutes before they are needed.
+        for needed in (config.base, config.text):
+            if not needed.exists():
+                raise DataError(f"there is no {needed}")
         pixels = config.output.parent / "pixels"
         self.cohort: Cohort = open_cohort(config, checkpoint.manifest, pixels)
         _log.info("measured: %s", describe(self.cohort.measured.studies))

@@ -121,3 +121,8 @@ class Evaluation(BaseModel):
     device: str = "auto"
     precision: Precision = "auto"
     threads: int | None = None
+
+    @property
+    def text(self) -> Path:
+        """What perplexity is measured on."""
+        return self.language.test if self.split == "test" else self.language.val
