@@ -13,7 +13,14 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.routing import Route
 
-from llmcxr_service import documentation, problems, routes, routes_deliveries, routes_status
+from llmcxr_service import (
+    documentation,
+    problems,
+    routes,
+    routes_deliveries,
+    routes_dicom,
+    routes_status,
+)
 from llmcxr_service.body_limit import BodyLimit
 from llmcxr_service.observability import Metrics, Observability
 from llmcxr_service.runtime import open_runtime
@@ -53,6 +60,7 @@ def create_app(settings: Settings, *, transport: httpx.AsyncBaseTransport | None
     app.include_router(routes.router)
     app.include_router(routes_status.router)
     app.include_router(routes_deliveries.router)
+    app.include_router(routes_dicom.router)
     problems.install(app)
 
     @lru_cache
@@ -60,7 +68,11 @@ def create_app(settings: Settings, *, transport: httpx.AsyncBaseTransport | None
         return frozenset(route.path for route in app.routes if isinstance(route, Route))
 
     # The last one added is the outermost.
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=settings.max_body_bytes,
+        larger={routes_dicom.PREFIX: settings.dicom_max_store_bytes},
+    )
     app.add_middleware(Observability, metrics=metrics, routes=paths)
 
     def openapi() -> dict[str, Any]:

@@ -80,6 +80,18 @@ class Metrics:
             ["name", "version", "digest"],
             registry=registry,
         )
+        self.received = Counter(
+            "llmcxr_received_instances",
+            "DICOM instances that were sent here, by what became of them.",
+            ["origin", "verdict"],
+            registry=registry,
+        )
+        self.associations = Counter(
+            "llmcxr_dicom_associations",
+            "What happened to connections to the DIMSE receiver.",
+            ["event"],
+            registry=registry,
+        )
         self.vllm_up = Gauge(
             "llmcxr_vllm_up", "Whether vLLM answers as it should.", registry=registry
         )
@@ -163,7 +175,9 @@ class Observability:
             self._record(scope, status, time.perf_counter() - started)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        route = scope["path"] if scope["path"] in self._routes() else "other"
+        # A path with parameters is counted by its pattern, never by what stands in it.
+        path = getattr(scope.get("route"), "path", scope["path"])
+        route = path if path in self._routes() else "other"
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._metrics.requests.labels(route, method, str(status)).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)

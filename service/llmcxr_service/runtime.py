@@ -23,6 +23,9 @@ from llmcxr_service.deliveries.place import place_of
 from llmcxr_service.gatekeeper import Gatekeeper, PixelGate
 from llmcxr_service.generator import Endpoint, FixedEndpoint, VllmGenerator
 from llmcxr_service.inference import Inference
+from llmcxr_service.intake_dicom.opening import open_archives, open_reception, read_rules
+from llmcxr_service.intake_dicom.reception import Reception
+from llmcxr_service.intake_dicom.wado import Archives
 from llmcxr_service.limits import Admission
 from llmcxr_service.observability import Metrics
 from llmcxr_service.readiness import Readiness
@@ -57,6 +60,8 @@ class Runtime:
         decoder: reads files, in processes of its own.
         deliveries: keeps received instances and sends what is made of them; None where no
             destinations are configured.
+        reception: takes instances in; None where no rules are configured.
+        archives: that instances may be fetched from.
     """
 
     settings: Settings
@@ -69,6 +74,8 @@ class Runtime:
     executor: Executor
     decoder: DecodePool
     deliveries: Deliveries | None
+    reception: Reception | None
+    archives: Archives
 
 
 def runtime_of(request: Request) -> Runtime:
@@ -88,6 +95,9 @@ async def open_runtime(
     Raises:
         CheckpointError: the checkpoint cannot be used.
         DestinationsError: the file of destinations cannot be used.
+        RulesError: the file of rules cannot, or names other destinations.
+        SourcesError: the file of archives cannot be used.
+        ListenerError: the DIMSE receiver cannot listen.
     """
     async with AsyncExitStack() as stack:
         # 1. The checkpoint: hashing takes seconds, so not on the event loop.
@@ -131,6 +141,8 @@ async def open_runtime(
             executor=executor,
         )
         deliveries = await _deliveries(settings, inference, model, metrics, stack)
+        reception = await _reception(settings, deliveries, decoder, metrics, stack)
+        archives = await asyncio.to_thread(open_archives, settings)
         admission = Admission(settings.max_pending, metrics.pending.set)
         LOGGER.info("weights loaded", extra={"fields": {"model": model.name}})
         yield Runtime(
@@ -144,6 +156,8 @@ async def open_runtime(
             executor,
             decoder,
             deliveries,
+            reception,
+            archives,
         )
 
 
@@ -166,6 +180,28 @@ async def _deliveries(
             place_of(settings), destinations, inference, model, render, metrics.registry
         )
     )
+
+
+async def _reception(
+    settings: Settings,
+    deliveries: Deliveries | None,
+    decoder: DecodePool,
+    metrics: Metrics,
+    stack: AsyncExitStack,
+) -> Reception | None:
+    """What takes instances in, by STOW-RS and, where a port is set, by DIMSE."""
+    rules = await asyncio.to_thread(read_rules, settings)
+    if rules is None or deliveries is None:
+        return None
+    reception = open_reception(settings, rules, deliveries, decoder.identify, metrics)
+    if settings.dicom_port is not None:
+        # Loaded only by those who listen.
+        from llmcxr_service.intake_dicom.listening import make_dimse_receiver
+
+        receiver = make_dimse_receiver(settings, settings.dicom_port, reception, metrics)
+        await receiver.start()
+        stack.push_async_callback(receiver.stop)
+    return reception
 
 
 def _load_gatekeeper(settings: Settings, checkpoint: Checkpoint) -> Gatekeeper:
