@@ -30,6 +30,7 @@ from llmcxr_service.intake import (
 )
 from llmcxr_service.limits import until_disconnect
 from llmcxr_service.outputs.formats import IMAGE_DICOM, IMAGES_DICOM, REPORT_MEDIA_TYPES
+from llmcxr_service.pulling import read_radiograph
 from llmcxr_service.rendering import provenance_headers, render_png, to_base64
 from llmcxr_service.runtime import Runtime, runtime_of
 from llmcxr_service.schemas import (
@@ -48,6 +49,7 @@ from llmcxr_service.schemas import (
     ReportAnswer,
     ReportObservation,
     ReportOptions,
+    ReportPull,
     TextOptions,
     Usage,
 )
@@ -67,14 +69,16 @@ router = APIRouter(default_response_class=Response)
     summary="Radiograph to draft report",
     responses=doc.answer(ReportAnswer, TEXT, *REPORT_MEDIA_TYPES)
     | doc.problems(400, 406, 408, 413, 415, 422, 500, 502, 503, 504),
-    openapi_extra=doc.upload_body(ReportOptions, private=_INDICATION, raw=True),
+    openapi_extra=doc.or_pull_body(
+        doc.upload_body(ReportOptions, private=_INDICATION, raw=True), ReportPull
+    ),
 )
 async def generate_report(request: Request) -> Response:
     """Draft the report of one chest radiograph (DICOM, PNG or JPEG)."""
     runtime = runtime_of(request)
     media_type = negotiate(request.headers.get("accept"), (JSON, TEXT, *REPORT_MEDIA_TYPES))
     with runtime.admission.slot():
-        data, options = await read_upload(request, ReportOptions, private=_INDICATION)
+        data, options = await read_radiograph(request, runtime, _INDICATION)
         source = await source_for(runtime, data, media_type)
         indication = _text(runtime, options.indication, "indication", required=False)
         answer = await until_disconnect(
