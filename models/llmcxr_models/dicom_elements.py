@@ -28,7 +28,7 @@ EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 
 PIXEL_DATA = 0x7FE00010
 _TRANSFER_SYNTAX = 0x00020010
-_MAX_READS = 50_000
+_MAX_READS = 20_000
 """A radiograph's header takes some hundreds of reads; a bomb of empty elements takes millions."""
 _MAX_VALUE = 1 << 20
 """Longest header value that is read. A LUT of 65536 entries of 16 bits takes 128 KiB."""
