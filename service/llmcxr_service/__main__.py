@@ -15,12 +15,15 @@ from rich.console import Console
 
 from llmcxr_service.client import Client, ServiceError
 from llmcxr_service.deliveries_command import app as deliveries
+from llmcxr_service.dicom_command import dicom_check, dicom_listen
 from llmcxr_service.settings import Settings, SettingsError, load_settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(deliveries, name="deliveries")
+app.command("dicom-listen")(dicom_listen)
+app.command("dicom-check")(dicom_check)
 console = Console()
 problems = Console(stderr=True)
 

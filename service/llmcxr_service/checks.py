@@ -17,7 +17,7 @@ import httpx
 import torch
 
 from llmcxr_models.checkpoint import Checkpoint, read_manifest
-from llmcxr_models.errors import CheckpointError
+from llmcxr_models.errors import CheckpointError, CxrError
 from llmcxr_models.vllm_distribution import vllm_version
 from llmcxr_service.settings import Settings
 from llmcxr_service.vllm_command import (
@@ -70,9 +70,23 @@ def check_installation(settings: Settings) -> Iterator[Finding]:
         check_memory,
         check_disk,
         check_port,
+        check_dicom,
     )
     for look in looks:
         yield look(settings)
+
+
+def check_dicom(settings: Settings) -> Finding:
+    """Whether rules, destinations, archives and certificates for receiving can be used."""
+    if not (settings.dicom_rules or settings.dicom_sources or settings.dicom_port is not None):
+        return Finding(Level.GOOD, "Receiving DICOM is not set up.")
+    from llmcxr_service.intake_dicom.listening import check_receiving
+
+    try:
+        check_receiving(settings)
+    except CxrError as error:
+        return Finding(Level.WRONG, str(error))
+    return Finding(Level.GOOD, "Rules and archives for receiving DICOM can be used.")
 
 
 def check_python(_: Settings) -> Finding:

@@ -31,7 +31,7 @@ def run_service(settings: Settings, *, end_with_parent: bool = False) -> None:
 
     Raises:
         CheckpointError: there is no checkpoint to serve.
-        DestinationsError: the file of destinations cannot be used.
+        CxrError: a file of destinations, rules or archives cannot be used.
     """
     configure_logging(settings.log_level)
     if end_with_parent:
@@ -40,6 +40,10 @@ def run_service(settings: Settings, *, end_with_parent: bool = False) -> None:
     name = Checkpoint.open(settings.checkpoint, verify=False).manifest.served_name
     if settings.destinations is not None:
         load_destinations(settings.destinations)
+    if settings.dicom_rules or settings.dicom_sources or settings.dicom_port is not None:
+        from llmcxr_service.intake_dicom.listening import check_receiving
+
+        check_receiving(settings)
     log.info("serving %s on http://%s:%d", name, settings.host, settings.port)
     config = uvicorn.Config(
         create_app(settings),
