@@ -22,8 +22,6 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(deliveries, name="deliveries")
-app.command("dicom-listen")(dicom_listen)
-app.command("dicom-check")(dicom_check)
 console = Console()
 problems = Console(stderr=True)
 
@@ -135,6 +133,10 @@ def demo(
     signal.signal(signal.SIGTERM, _raise_interrupt)
     with spoken(DemoError):
         run_demo(settings_or_exit(), samples, output, console)
+
+
+app.command("dicom-listen")(dicom_listen)
+app.command("dicom-check")(dicom_check)
 
 
 def settings_or_exit() -> Settings:
