@@ -31,6 +31,11 @@ _OTHER_BODY_PARTS = {
     "SSPINE", "TEETH", "THIGH", "THUMB", "TIBIA", "TMJ", "TOE", "TOOTH", "ULNA",
     "UPPEREXTREMITY", "UTERUS", "WRIST", "ZYGOMA",
 }  # fmt: skip
+# SNOMED CT and the SRT codes before it: lateral, left lateral, right lateral (CID 4010).
+_LATERAL_CODES = {"399067008", "399173006", "399198007", "R-102CD", "R-10236", "R-10232"}
+LATERAL = "LATERAL"
+"""What an image's view is called that is lateral by anything but View Position."""
+
 _GREY = {"MONOCHROME1", "MONOCHROME2"}
 
 
@@ -71,6 +76,20 @@ def check_header(header: DicomHeader) -> None:
     _check_bits(header)
     if not 0.25 <= header.aspect <= 4:
         raise UnsupportedRadiograph("The pixels are far from square.", reason="aspect-ratio")
+
+
+def view_position(header: DicomHeader) -> str:
+    """View Position; where that is empty, `LATERAL` if anything else in the header says so.
+
+    Vendors leave View Position out: then there is the View Code, or rows that run to the
+    patient's front or back.
+    """
+    sideways = len(header.patient_orientation) == 2 and (
+        header.patient_orientation[0].upper() in {"A", "P"}
+    )
+    if not header.view_position and (header.view_code in _LATERAL_CODES or sideways):
+        return LATERAL
+    return header.view_position
 
 
 def doubts(header: DicomHeader, lossy_syntax: bool) -> list[str]:

@@ -18,7 +18,7 @@ _SOP_CLASS = 0x00080016
 _MODALITY = 0x00080060
 _PRESENTATION_INTENT = 0x00080068
 _BODY_PART = 0x00180015
-_VIEW_POSITION = 0x00185101
+_VIEW_POSITION, _VIEW_CODE, _CODE_VALUE = 0x00185101, 0x00540220, 0x00080100
 _PATIENT_ORIENTATION = 0x00200020
 _SAMPLES, _PHOTOMETRIC, _FRAMES = 0x00280002, 0x00280004, 0x00280008
 _ROWS, _COLUMNS = 0x00280010, 0x00280011
@@ -35,7 +35,7 @@ _PRESENTATION_SHAPE = 0x20500020
 
 HEADER_TAGS = {
     value for name, value in list(globals().items()) if name[0] == "_" and isinstance(value, int)
-} - {_LUT_DESCRIPTOR, _LUT_DATA}
+} - {_LUT_DESCRIPTOR, _LUT_DATA, _CODE_VALUE}
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ class DicomHeader:
     """What the header says about one image; see PS3.3 for each attribute.
 
     Attributes:
+        view_code: Code Value of the View Code Sequence (PS3.16 CID 4010), or empty.
         padding: lowest and highest stored value that is no part of the image, or None.
         windows: (centre, width) pairs.
         aspect: height of a pixel divided by its width.
@@ -80,6 +81,7 @@ class DicomHeader:
     presentation_intent: str
     body_part: str
     view_position: str
+    view_code: str
     patient_orientation: tuple[str, ...]
     samples: int
     photometric: str
@@ -139,6 +141,7 @@ def read_header(elements: Elements) -> DicomHeader:
         presentation_intent=elements.text(_PRESENTATION_INTENT).upper(),
         body_part=elements.text(_BODY_PART).upper(),
         view_position=elements.text(_VIEW_POSITION).upper(),
+        view_code=next((item.text(_CODE_VALUE) for item in elements.items(_VIEW_CODE)), ""),
         patient_orientation=tuple(elements.texts(_PATIENT_ORIENTATION)),
         samples=elements.integer(_SAMPLES, 1),
         photometric=elements.text(_PHOTOMETRIC).upper(),

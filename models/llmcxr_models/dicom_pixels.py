@@ -77,7 +77,7 @@ def _read(data: bytes, pipeline: Pipeline) -> Radiograph:
         np.ascontiguousarray(pixels, np.float32),
         MediaType.DICOM,
         modality=header.modality,
-        view_position=header.view_position,
+        view_position=dicom_gates.view_position(header),
         body_part=header.body_part,
         warnings=tuple(notes),
     )

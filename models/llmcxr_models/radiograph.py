@@ -48,7 +48,8 @@ class Radiograph:
         pixels: (H, W) float32 in [0, 1]; 0 is black (as MONOCHROME2), square pixels.
         media_type: what the bytes were.
         modality: DICOM Modality (0008,0060), empty where not stated.
-        view_position: DICOM View Position (0018,5101), empty where not stated.
+        view_position: DICOM View Position (0018,5101), empty where not stated; `LATERAL` where
+            only other attributes say so.
         body_part: DICOM Body Part Examined (0018,0015), empty where not stated.
         warnings: doubts worth telling the reader of the answer, as sentences.
     """

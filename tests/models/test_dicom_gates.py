@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 
 from llmcxr_models.errors import InvalidRadiograph, UnsupportedRadiograph
 from llmcxr_models.radiograph import Pipeline
@@ -114,6 +116,34 @@ def test_attributes_are_kept(make_dicom: Any) -> None:
     assert kept == ("DX", "LL", "CHEST")
     assert radiograph.is_lateral
     assert not read_radiograph(make_dicom()).is_lateral
+
+
+def _view_code(value: str) -> Sequence:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "SCT", "a view"
+    return Sequence([item])
+
+
+@pytest.mark.parametrize(
+    ("attributes", "lateral"),
+    [
+        ({"ViewPosition": "RL"}, True),
+        ({"ViewPosition": "PA"}, False),
+        ({"ViewPosition": None, "ViewCodeSequence": _view_code("399173006")}, True),
+        ({"ViewPosition": None, "ViewCodeSequence": _view_code("R-102CD")}, True),
+        ({"ViewPosition": None, "ViewCodeSequence": _view_code("399348003")}, False),
+        ({"ViewPosition": None, "PatientOrientation": ["A", "F"]}, True),
+        ({"ViewPosition": None, "PatientOrientation": ["P", "F"]}, True),
+        ({"ViewPosition": None, "PatientOrientation": ["L", "F"]}, False),
+        ({"ViewPosition": None}, False),
+        # What is stated plainly wins.
+        ({"ViewPosition": "AP", "PatientOrientation": ["A", "F"]}, False),
+    ],
+)
+def test_laterals_are_known_by_any_attribute(
+    make_dicom: Any, attributes: dict[str, Any], lateral: bool
+) -> None:
+    assert read_radiograph(make_dicom(**attributes)).is_lateral is lateral
 
 
 @pytest.mark.parametrize("sop_class", [STORAGE + "7", STORAGE + "7.2", STORAGE + "1", None])
