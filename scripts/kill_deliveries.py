@@ -45,7 +45,7 @@ IN_START = 0.15
 """Part of the kills that come while the gateway still starts."""
 REPEATED = 0.1
 """Part of the instances that are sent once more after their acknowledgement."""
-NEW_IN_A_ROUND = 3
+NEW_IN_A_ROUND = (0, 2)
 DRAIN_SECONDS = 600.0
 
 RULES = """
@@ -98,6 +98,64 @@ class Course:
         return sum(sent.acknowledged for sent in self.sent)
 
 
+class Gateway:
+    """One `llmcxr serve`: a process of its own, forked where its libraries are loaded already.
+
+    Loading them would take most of the time of the experiment, and is not its subject.
+
+    Args:
+        nursery: the process that `nurse` runs in.
+    """
+
+    def __init__(self, nursery: subprocess.Popen[str]) -> None:
+        self._nursery = nursery
+        self._pid = self._ask("start 0")
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it ended by itself."""
+        return bool(self._ask(f"ended {self._pid}"))
+
+    def end(self, number: signal.Signals) -> None:
+        """Signal it, and wait until it is gone."""
+        os.kill(self._pid, number)
+        _wait(lambda: self.has_ended, 60.0)
+
+    def _ask(self, question: str) -> int:
+        assert self._nursery.stdin is not None
+        assert self._nursery.stdout is not None
+        self._nursery.stdin.write(question + "\n")
+        self._nursery.stdin.flush()
+        return int(self._nursery.stdout.readline())
+
+
+def nurse() -> None:
+    """Load the libraries, then start gateways as we are told to."""
+    # What `llmcxr serve` imports sooner or later; nothing of it starts a thread.
+    from llmcxr_service.__main__ import serve as serve_command
+    from llmcxr_service.deliveries import service  # noqa: F401
+    from llmcxr_service.outputs import formats  # noqa: F401
+    from llmcxr_service.serving import run_service  # noqa: F401
+
+    ended: set[int] = set()
+    for line in sys.stdin:
+        question, number = line.split()
+        if question == "start":
+            pid = os.fork()
+            if pid == 0:
+                os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+                os.dup2(2, 1)
+                try:
+                    serve_command()
+                finally:
+                    os._exit(1)
+            print(pid, flush=True)
+            continue
+        if int(number) not in ended and os.waitpid(int(number), os.WNOHANG)[0]:
+            ended.add(int(number))
+        print(int(int(number) in ended), flush=True)
+
+
 class Kills:
     """The whole of it.
 
@@ -131,6 +189,7 @@ class Kills:
             "LLMCXR_VLLM_URL": vllm_url,
             "LLMCXR_DEVICE": "cpu",
             "LLMCXR_VQGAN_THREADS": "1",
+            "LLMCXR_DECODE_WORKERS": "1",
             "LLMCXR_DICOM_RULES": str(directory / "rules.toml"),
             "LLMCXR_DESTINATIONS": str(directory / "destinations.toml"),
             "LLMCXR_SPOOL": str(directory / "spool"),
@@ -142,16 +201,28 @@ class Kills:
         self._archive = httpx.Client(base_url=archive, trust_env=False)
 
     @contextmanager
-    def archive(self) -> Iterator[None]:
-        """The archive's process."""
-        command = [sys.executable, "-m", "tests.archive", str(self._archive_port)]
-        process = subprocess.Popen(command, cwd=ROOT)
-        try:
-            _wait(lambda: self._state() is not None, 60.0)
-            yield
-        finally:
-            process.terminate()
-            process.wait()
+    def processes(self) -> Iterator[None]:
+        """The archive, and the nursery of gateways."""
+        archive = [sys.executable, "-m", "tests.archive", str(self._archive_port)]
+        with (
+            subprocess.Popen(archive, cwd=ROOT) as archive_process,
+            (self._directory / "gateway.log").open("ab") as log,
+            subprocess.Popen(
+                [sys.executable, __file__, "--nursery"],
+                env=self._environment,
+                cwd=self._directory,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            ) as self._nursery,
+        ):
+            try:
+                _wait(lambda: self._state() is not None, 60.0)
+                yield
+            finally:
+                archive_process.terminate()
+                self._nursery.terminate()
 
     def one_round(self) -> None:
         """Start, send, kill."""
@@ -161,49 +232,40 @@ class Kills:
                 time.sleep(self._dice.uniform(0.0, 4.0))
                 self.course.in_start += not self._listens()
             else:
-                _wait(self._listens, 120.0)
+                self._wait_listening(gateway)
                 end = time.monotonic() + self._dice.uniform(0.0, LONGEST_RUN_SECONDS)
                 self._send_until(end)
             reported = len((self._state() or {})["instances"])
             self.course.behind.append(max(0, self.course.acknowledged - reported))
         finally:
-            gateway.kill()
-            gateway.wait()
+            gateway.end(signal.SIGKILL)
 
     def drain(self) -> dict[str, Any]:
         """Let a last gateway finish everything; what is in the archive then."""
         gateway = self._start()
         try:
-            _wait(self._listens, 120.0)
+            self._wait_listening(gateway)
             while not all(sent.acknowledged for sent in self.course.sent):
                 self._send_until(time.monotonic() + 5.0, new=False)
-            _wait(lambda: self._done(), DRAIN_SECONDS)
+            _wait(self._done, DRAIN_SECONDS)
             # A second report of a source would come now.
             time.sleep(5.0)
         finally:
-            gateway.send_signal(signal.SIGTERM)
-            gateway.wait()
+            gateway.end(signal.SIGTERM)
         state = self._state()
         assert state is not None
         return state
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        with (self._directory / "gateway.log").open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "llmcxr_service", "serve"],
-                env=self._environment,
-                cwd=self._directory,
-                stdout=log,
-                stderr=log,
-            )
+    def _start(self) -> Gateway:
+        return Gateway(self._nursery)
 
     def _send_until(self, end: float, *, new: bool = True) -> None:
         waiting = [sent for sent in self.course.sent if not sent.acknowledged]
         if new:
             again = [s for s in self.course.sent if s.acknowledged and s.tries < 3]
-            if again and self._dice.random() < REPEATED * NEW_IN_A_ROUND:
+            if again and self._dice.random() < REPEATED:
                 waiting.append(self._dice.choice(again))
-            waiting += [self._new() for _ in range(NEW_IN_A_ROUND)]
+            waiting += [self._new() for _ in range(self._dice.randint(*NEW_IN_A_ROUND))]
         for sent in waiting:
             if time.monotonic() < end:
                 self._send(sent, end)
@@ -238,6 +300,15 @@ class Kills:
         except httpx.HTTPError:
             return
         sent.acknowledged = sent.acknowledged or response.status_code == httpx.codes.OK
+
+    def _wait_listening(self, gateway: Gateway) -> None:
+        def settled() -> bool:
+            return gateway.has_ended or self._listens()
+
+        _wait(settled, 120.0)
+        if gateway.has_ended:
+            log = (self._directory / "gateway.log").read_text(errors="replace")
+            raise RuntimeError("The gateway ended by itself:\n" + log[-3000:])
 
     def _listens(self) -> bool:
         try:
@@ -293,10 +364,10 @@ def run(kills: int, seed: int, directory: Path, database: str | None = None) -> 
     started = time.monotonic()
     with serve(vllm.app()) as vllm_url:
         experiment = Kills(directory, checkpoint, vllm_url, random.Random(seed), database)
-        with experiment.archive():
+        with experiment.processes():
             for number in range(1, kills + 1):
                 experiment.one_round()
-                if number % 10 == 0:
+                if number % 5 == 0:
                     print(
                         f"{number} kills, {experiment.course.acknowledged} acknowledged",
                         file=sys.stderr,
@@ -333,7 +404,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--database", help="URL of an empty PostgreSQL database; else SQLite.")
     parser.add_argument("--output", type=Path, help="JSON to write.")
+    parser.add_argument("--nursery", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.nursery:
+        nurse()
+        return
     with tempfile.TemporaryDirectory() as directory:
         figures = run(arguments.kills, arguments.seed, Path(directory), arguments.database)
     for name, value in figures.items():
