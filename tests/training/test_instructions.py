@@ -271,3 +271,73 @@ def test_what_is_served_was_taught_in_that_wording():
     }
     for finding in observable_findings(TAUGHT):
         assert finding.question in taught[finding.name]
+
+
+def test_a_report_and_questions_share_one_image(
+    builder: PromptBuilder, text: TextTokenizer
+) -> None:
+    mixing = Mixing(
+        image_to_text=1,
+        report_to_image=0,
+        instructions=0,
+        share_image=True,
+        question_share=0.25,
+        questions_per_image=8,
+        question_weight=4.0,
+    )
+    sampled = ExampleSampler(STUDIES, IMAGES, PLAIN, builder, mixing, 4000)
+    kinds: Counter[Task] = Counter()
+    for number in range(200):
+        example = sampled.draw(1, number)
+        kinds[example.task] += 1
+        rows = list(zip(example.token_ids, example.weights, example.branches, strict=True))
+        image = [i for i in example.token_ids if i in builder.vocabulary.image_token_ids]
+        assert len(image) == LENGTH
+        trunk = [token_id for token_id, _, branch in rows if branch == 0]
+        assert example.token_ids[: len(trunk)] == trunk
+        assert set(image) <= set(trunk)
+        for branch in range(1, max(example.branches) + 1):
+            part = [(token_id, weight) for token_id, weight, b in rows if b == branch]
+            assert part[0][1] == 0.0  # no target: it is not predicted from the trunk
+            answer = text.decode([token_id for token_id, weight in part if weight])
+            weights = {weight for _, weight in part if weight}
+            if example.task is Task.REPORT and branch == 1:
+                assert weights == {1.0}
+                assert Report.parse(answer).impression == "Clear."
+            else:
+                assert weights == {4.0}
+                assert answer in {YES, NO}
+    assert kinds[Task.QUESTION] / 200 == pytest.approx(0.25, abs=0.1)
+
+
+def test_rare_findings_are_drawn_as_often_as_others(builder: PromptBuilder) -> None:
+    studies = [study(n, ("pleural effusion",)) for n in range(8)] + [study(8, ("cardiomegaly",))]
+    mixing = Mixing(image_to_text=1, report_to_image=0, instructions=0, question_share=0.0)
+    shares = {}
+    for finding_share in (0.0, 1.0):
+        changed = mixing.model_copy(update={"finding_share": finding_share, "normal_share": 0.0})
+        sampled = ExampleSampler([*studies, STUDIES[0]], IMAGES, [], builder, changed, 400)
+        drawn = [sampled._draw_study(random.Random(n)).id for n in range(600)]
+        shares[finding_share] = drawn.count("s8") / 600
+    assert shares == {0.0: pytest.approx(1 / 9, abs=0.05), 1.0: pytest.approx(1 / 2, abs=0.06)}
+
+
+def test_plain_text_and_cut_answers_are_taught_as_they_are(
+    builder: PromptBuilder, text: TextTokenizer, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.jsonl"
+    records = [
+        {"text": "the heart is", "cut": True},
+        {"text": "the end.", "cut": False},
+        {"instruction": "Go on.", "context": "", "response": "and so", "cut": True},
+    ]
+    path.write_text("".join(json.dumps(r) + "\n" for r in records))
+    own = read_instructions(path)
+    mixing = Mixing(image_to_text=0, report_to_image=0, instructions=1)
+    ending = builder.vocabulary.stop_token_ids[0]
+    for plain, ends in zip(own, (False, True, False), strict=True):
+        example = ExampleSampler(STUDIES, IMAGES, [plain], builder, mixing, 400).draw(0, 0)
+        taught = [i for i, w in zip(example.token_ids, example.weights, strict=True) if w]
+        assert (taught[-1] == ending) is ends
+        assert example.weights[0] == 0.0
+        assert text.decode(taught).strip() in plain.output

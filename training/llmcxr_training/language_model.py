@@ -21,8 +21,10 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from llmcxr_models.vocabulary import Vocabulary
+from llmcxr_training import blocked_attention
 from llmcxr_training.data import DataError
 from llmcxr_training.extend_vocabulary import embedding_weight
+from llmcxr_training.merged_adapters import MergedLinear
 
 
 class Lora(BaseModel):
@@ -88,29 +90,42 @@ class ImageTextModel(nn.Module):
         # The rows live here; the backbone is only called with embedded inputs.
         model.set_input_embeddings(nn.Embedding(1, 1).requires_grad_(False))
         self.backbone: nn.Module = model.base_model
+        model.config._attn_implementation = blocked_attention.NAME
         # FSDP shards by these layers.
         self._no_split_modules = list(getattr(model, "_no_split_modules", None) or ())
         if lora is not None:
             self.backbone.requires_grad_(False).to(storage)
             self._add_adapters(lora)
 
-    def forward(self, token_ids: Tensor, weights: Tensor) -> Losses:
+    def forward(self, token_ids: Tensor, weights: Tensor, branches: Tensor | None = None) -> Losses:
         """Loss of predicting each token from those before it.
 
         Args:
             token_ids: (B, T) int64, padded on the right with any id.
             weights: (B, T), the loss weight of each token as a target; 0 for prompt and padding.
+            branches: (B, T) int64, see `Example`; None for none. The first token of a branch is
+                no target.
         """
-        hidden = self.hidden_states(token_ids)[:, :-1]
+        hidden = self.hidden_states(token_ids, branches)[:, :-1]
         targets, weights = token_ids[:, 1:], weights[:, 1:]
         is_image = targets >= self.vocabulary.image_offset
         image = self._cross_entropy(hidden, targets, weights, is_image, image=True)
         text = self._cross_entropy(hidden, targets, weights, ~is_image, image=False)
         return Losses(*image, *text)
 
-    def hidden_states(self, token_ids: Tensor) -> Tensor:
+    def hidden_states(self, token_ids: Tensor, branches: Tensor | None = None) -> Tensor:
         """Last hidden states (B, T, width). Causal, so padding on the right needs no mask."""
-        outputs = self.backbone(inputs_embeds=self.embed(token_ids), use_cache=False)
+        embedded = self.embed(token_ids)
+        settings: dict[str, Tensor] = {}
+        if branches is not None:
+            dtype = embedded.dtype
+            if torch.is_autocast_enabled(embedded.device.type):
+                dtype = torch.get_autocast_dtype(embedded.device.type)
+            settings = {
+                "attention_mask": branch_mask(branches, dtype),
+                "position_ids": branch_positions(branches),
+            }
+        outputs = self.backbone(inputs_embeds=embedded, use_cache=False, **settings)
         hidden: Tensor = outputs.last_hidden_state
         return hidden
 
@@ -129,6 +144,11 @@ class ImageTextModel(nn.Module):
     def image_logits(self, hidden: Tensor) -> Tensor:
         """Logits (..., codebook_size) over image tokens."""
         return F.linear(hidden, self.image_head.to(hidden.dtype))
+
+    def compile_layers(self) -> None:
+        """Generate code for the layers (needs a C++ compiler, or Triton); once for all lengths."""
+        for layer in cast(nn.ModuleList, self.backbone.layers):
+            layer.compile(dynamic=True)
 
     def checkpoint_activations(self) -> None:
         """Compute each layer's activations again in the backward pass rather than keep them."""
@@ -174,6 +194,7 @@ class ImageTextModel(nn.Module):
             }
         )
         settings = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=linear)
+        settings._register_custom_module({nn.Linear: MergedLinear})
         inject_adapter_in_model(settings, self.backbone)
         for name, module in self.backbone.named_modules():
             if isinstance(module, LoraLayer):
@@ -191,3 +212,27 @@ class ImageTextModel(nn.Module):
         wanted = targets[mask] - (self.vocabulary.image_offset if image else 0)
         each = F.cross_entropy(logits.float(), wanted, reduction="none")
         return (each * weights[mask]).sum(), weights[mask].sum()
+
+
+def branch_mask(branches: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to attention scores (B, 1, T, T): 0 where a token may look, else -infinity.
+
+    At what is before it in the trunk (0) and in its own branch, as if the branch stood alone.
+    """
+    length = branches.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool, device=branches.device).tril_()
+    seen = (branches.unsqueeze(1) == 0) | (branches.unsqueeze(1) == branches.unsqueeze(2))
+    mask = torch.zeros(seen.shape, dtype=dtype, device=branches.device)
+    return mask.masked_fill_(~(seen & causal), -torch.inf).unsqueeze(1)
+
+
+def branch_positions(branches: Tensor) -> Tensor:
+    """Positions (B, T): each branch goes on from the end of the trunk."""
+    places = torch.arange(branches.shape[1], device=branches.device).expand_as(branches)
+    starts = torch.zeros_like(branches)
+    # Where each branch begins: its place less the trunk's length is taken off.
+    begins = torch.ones_like(branches, dtype=torch.bool)
+    begins[:, 1:] = branches[:, 1:] != branches[:, :-1]
+    starts = torch.where(begins, places, starts).cummax(dim=1).values
+    trunk = (branches == 0).sum(dim=1, keepdim=True)
+    return torch.where(branches == 0, places, places - starts + trunk)

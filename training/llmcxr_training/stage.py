@@ -22,11 +22,12 @@ from llmcxr_training.base_model import load_base
 from llmcxr_training.data import DataError, Study, describe
 from llmcxr_training.encode_images import EncodedImages, encode_images
 from llmcxr_training.extend_vocabulary import extend_vocabulary
-from llmcxr_training.finetune import Finetuning, FinetuningRun
+from llmcxr_training.finetune import Finetuning, FinetuningRun, Probe
 from llmcxr_training.instructions import ExampleSampler, PlainInstruction, read_instructions
 from llmcxr_training.language_model import ImageTextModel
 from llmcxr_training.pixel_cache import PixelCache
-from llmcxr_training.precision import resolve_device, resolve_precision
+from llmcxr_training.precision import autocast, resolve_device, resolve_precision
+from llmcxr_training.probes import LanguageProbe, QuestionProbe
 from llmcxr_training.processes import Processes
 from llmcxr_training.refinement import refine
 from llmcxr_training.run_state import seed_everything
@@ -87,15 +88,14 @@ def finetune(config: Finetuning) -> FinetuningRun:
         studies = refine(everything, config.refinement)
         _log.info("data: %s", describe(studies))
         images = load_codes(config, trained, studies, everything)
-    builder = PromptBuilder(
-        config.template,
-        grown.vocabulary,
-        TextTokenizer(config.output / TOKENIZER_FOLDER / "tokenizer.json"),
-    )
+    tokenizer = TextTokenizer(config.output / TOKENIZER_FOLDER / "tokenizer.json")
+    builder = PromptBuilder(config.template, grown.vocabulary, tokenizer)
     plain = read_instructions(config.instructions)
+    own = read_instructions(config.self_instructions) if config.self_instructions else []
+    of_split = {part: [s for s in studies if s.split == part] for part in ("train", "val")}
     train, val = (
-        _sampler(config, [s for s in studies if s.split == split], images, part, builder)
-        for split, part in (("train", plain[:-25]), ("val", plain[-25:]))
+        _sampler(config, of_split[split], images, part, builder)
+        for split, part in (("train", plain[:-25] + own), ("val", plain[-25:]))
     )
     if config.epochs is not None:
         steps = math.ceil(config.epochs * len(train) / config.batch_size)
@@ -103,10 +103,35 @@ def finetune(config: Finetuning) -> FinetuningRun:
     _log.info("training: %d, validation: %d, steps: %d", len(train), len(val), config.steps)
     dtype = resolve_precision(config.precision, processes.device)
     model = ImageTextModel(grown.model, grown.vocabulary, config.lora, dtype)
-    run = FinetuningRun(config, model, train, val, processes)
+    model.to(processes.device)
+    probes = _probes(config, model, of_split["val"], images, builder)
+    run = FinetuningRun(config, model, train, val, processes, probes)
     run.resume()
     run.train()
     return run
+
+
+def _probes(
+    config: Finetuning,
+    model: ImageTextModel,
+    studies: Sequence[Study],
+    images: EncodedImages,
+    builder: PromptBuilder,
+) -> list[Probe]:
+    """Made while `model` is still the base model."""
+    probes: list[Probe] = []
+    if config.question_images and builder.template.image_first:
+        asked = QuestionProbe(studies, images, builder, config.question_images)
+        probes.append(
+            lambda model: {f"val_question_auroc/{k}": v for k, v in asked.measure(model).items()}
+        )
+    if config.language_text is not None:
+        tokenizer = TextTokenizer(config.output / TOKENIZER_FOLDER / "tokenizer.json")
+        device = model.image_rows.device
+        with autocast(device, resolve_precision(config.precision, device)):
+            text = LanguageProbe(config.language_text, tokenizer, model)
+        probes.append(lambda model: {"val_language_ppl_ratio": text.ratio(model)})
+    return probes
 
 
 def encode(config: Finetuning) -> Path:
