@@ -40,12 +40,14 @@ from tests.service.conftest import serve  # noqa: E402
 
 from llmcxr_models.checkpoint import Checkpoint  # noqa: E402
 
-LONGEST_RUN_SECONDS = 2.5
-IN_START = 0.15
+LONGEST_RUN_SECONDS = 4.0
+IN_START = 0.1
 """Part of the kills that come while the gateway still starts."""
 REPEATED = 0.1
 """Part of the instances that are sent once more after their acknowledgement."""
-NEW_IN_A_ROUND = (0, 2)
+NEW_IN_A_ROUND = (0, 1)
+ARCHIVE_DELAY_SECONDS = 0.4
+"""From an instance's being stored to the archive's answer: kills shall hit this gap."""
 DRAIN_SECONDS = 600.0
 
 RULES = """
@@ -204,6 +206,7 @@ class Kills:
     def processes(self) -> Iterator[None]:
         """The archive, and the nursery of gateways."""
         archive = [sys.executable, "-m", "tests.archive", str(self._archive_port)]
+        archive.append(str(ARCHIVE_DELAY_SECONDS))
         with (
             subprocess.Popen(archive, cwd=ROOT) as archive_process,
             (self._directory / "gateway.log").open("ab") as log,

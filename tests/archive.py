@@ -2,11 +2,12 @@
 
 It keeps one instance for each SOP Instance UID, as archives do, and remembers everything else
 that a delivery must not do: another content under the same UID, two objects for one source.
-`python -m tests.archive PORT` serves it as a process of its own.
+`python -m tests.archive PORT DELAY` serves it as a process of its own.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import sys
@@ -50,6 +51,7 @@ class Archive:
         lost: how many stores to answer with success and forget.
         token: bearer token that is asked for, if set.
         posts: STOW requests.
+        delay_seconds: from storing to answering.
     """
 
     instances: dict[str, Stored] = field(default_factory=dict)
@@ -58,6 +60,7 @@ class Archive:
     lost: int = 0
     token: str | None = None
     posts: int = 0
+    delay_seconds: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def app(self) -> Starlette:
@@ -100,6 +103,7 @@ class Archive:
             self.keep(part.split(b"\r\n\r\n", 1)[1].removesuffix(b"\r\n"))
             for part in body.split(b"--" + boundary)[1:-1]
         ]
+        await asyncio.sleep(self.delay_seconds)
         stored = [{"00081155": {"vr": "UI", "Value": [uid]}} for uid in uids]
         return JSONResponse({"00081199": {"vr": "SQ", "Value": stored}})
 
@@ -148,4 +152,5 @@ def _sources(dataset: pydicom.Dataset) -> tuple[str, ...]:
 if __name__ == "__main__":
     import uvicorn
 
-    uvicorn.run(Archive().app(), host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")
+    archive = Archive(delay_seconds=float(sys.argv[2]))
+    uvicorn.run(archive.app(), host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")
