@@ -41,6 +41,8 @@ _REFUSALS = {
     Look.TURNED: ("The picture looks like a chest radiograph that is not upright.", "turned"),
     Look.OTHER: ("The picture does not look like a chest radiograph.", "no-chest-radiograph"),
 }
+_LEAST_SPREAD = 0.02
+"""Added to the spread of a picture, so that a flat field's rounding is not blown up."""
 _DOUBTS = {
     Look.INVERTED: "By its pixels, the picture may be the negative of a chest radiograph.",
     Look.TURNED: "By its pixels, the picture may be a chest radiograph that is not upright.",
@@ -142,7 +144,7 @@ class Gate(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits, float32."""
-        x = _with_coordinates(_scaled(pixels, self.config.input_size))
+        x = _with_coordinates(_standardised(_scaled(pixels, self.config.input_size)))
         for level in self.levels:
             x = level(x)
         pooled = torch.cat([x.mean(dim=(-2, -1)), x.amax(dim=(-2, -1))], dim=1)
@@ -210,6 +212,13 @@ def _scaled(pixels: Tensor, size: int) -> Tensor:
     if grey.shape[-2:] == (size, size):
         return grey
     return F.interpolate(grey, (size, size), mode="bilinear", antialias=True, align_corners=False)
+
+
+def _standardised(grey: Tensor) -> Tensor:
+    """Each picture with mean 0 and spread 1: hospitals' windows differ, chests do not."""
+    mean = grey.mean(dim=(-2, -1), keepdim=True)
+    spread = grey.std(dim=(-2, -1), keepdim=True)
+    return (grey - mean) / (spread + _LEAST_SPREAD)
 
 
 def _with_coordinates(grey: Tensor) -> Tensor:

@@ -143,7 +143,7 @@ def shuffle_tiles(pixels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def shake(pixels: Tensor, generator: torch.Generator, *, strength: float = 1.0) -> Tensor:
-    """Change (B, 1, S, S) as hospitals differ: placing, proportions, contrast, edges, grain."""
+    """Change (B, 1, S, S) as hospitals differ: placing, size, contrast, edges, sharpness, grain."""
     batch = len(pixels)
 
     def uniform(limit: float, *shape: int) -> Tensor:
@@ -161,8 +161,11 @@ def shake(pixels: Tensor, generator: torch.Generator, *, strength: float = 1.0) 
     ongoing = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
     dark = torch.rand((batch, 1, 1, 1), generator=generator) < 0.5
     grey = (torch.where(dark, black, ongoing).clamp(-1, 1) + 1) / 2
+    # Some vendors flatten wide changes of brightness, and some blur.
+    blurred = F.avg_pool2d(grey, 13, stride=1, padding=6, count_include_pad=False)
+    grey = (grey + (grey - blurred) * (uniform(0.9, 1, 1, 1) + 0.4 * strength)).clamp(0, 1)
     grey = grey.pow(torch.exp(uniform(0.6, 1, 1, 1)))
-    grey = (grey - 0.5) * torch.exp(uniform(0.4, 1, 1, 1)) + 0.5 + uniform(0.12, 1, 1, 1)
+    grey = (grey - 0.5) * torch.exp(uniform(0.6, 1, 1, 1)) + 0.5 + uniform(0.15, 1, 1, 1)
     grain = torch.randn(grey.shape, generator=generator) * uniform(0.03, 1, 1, 1).abs()
     return (grey + grain).clamp(0, 1) * 2 - 1
 

@@ -48,6 +48,8 @@ _SHARES = {
     Look.OTHER: 0.25,
 }
 _SHUFFLED_SHARE = 0.2
+_CERTAIN, _SURE = 0.2, 0.8
+"""Highest thresholds of refusal and of doubt."""
 _VERSIONS = 5
 """The val split's radiographs are looked at as they are and changed as hospitals differ."""
 
@@ -181,8 +183,8 @@ def _fit(gate: Gate, pictures: _Pictures, config: GateTraining) -> None:
 def choose_thresholds(gate: Gate, pictures: _Pictures, config: GateTraining) -> GateConfig:
     """By the val split's frontal radiographs, as they are and changed as hospitals differ.
 
-    A picture is refused only if it is also more likely no chest than one, however sure the
-    network is of every radiograph of its own hospital.
+    However sure the network is of every radiograph of its own hospital, a picture is refused
+    only where it is also certain that there is no chest, and doubted only where it is not sure.
     """
     generator = torch.Generator().manual_seed(config.seed + 1)
     plain = pictures.val_frontal
@@ -190,8 +192,8 @@ def choose_thresholds(gate: Gate, pictures: _Pictures, config: GateTraining) -> 
     probabilities = gate.probabilities(torch.cat(versions))
     chest = chest_probability(probabilities).numpy()
     lateral = probabilities[:, _LOOKS.index(Look.LATERAL)].numpy()
-    refuse = min(float(np.quantile(chest, 1 - config.keep)), 0.5)
-    doubt = min(float(np.quantile(chest, 1 - config.keep_without_doubt)), 0.9)
+    refuse = min(float(np.quantile(chest, 1 - config.keep)), _CERTAIN)
+    doubt = min(float(np.quantile(chest, 1 - config.keep_without_doubt)), _SURE)
     _log.info("val: refused below %.4f, doubted below %.4f", refuse, doubt)
     return replace(
         gate.config,
