@@ -38,3 +38,8 @@ train publish training/configs/finetune-demo.toml models/demo
 
 # 5. The checkpoint that the service serves: base and release merged, every digest checked.
 train assemble models/demo --base "$base" --output checkpoints/demo
+
+# 6. What it is worth, on patients that nothing above has seen; and the figures into its card.
+#    Add `--split val` and another --output to look before everything is final.
+train evaluate checkpoints/demo --config training/configs/evaluate-demo.toml --split test
+train card runs/demo/evaluation models/demo/README.md

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from tests.training.conftest import MakeModel
 from tests.training.evaluation.conftest import ScriptedModel
 
 from llmcxr_models.checkpoint import Checkpoint
@@ -18,10 +20,12 @@ from llmcxr_training.evaluation.card import BEGIN, END, write_card
 from llmcxr_training.evaluation.cohort import trained_sections
 from llmcxr_training.evaluation.figures import Figures, read_figures
 from llmcxr_training.evaluation.goals import GOALS, judged
+from llmcxr_training.evaluation.language_measures import parts
 from llmcxr_training.evaluation.marginals import from_marginals, from_position_marginals
 from llmcxr_training.evaluation.run import evaluate
 from llmcxr_training.evaluation.settings import Evaluation
 from llmcxr_training.metrics.intervals import Interval
+from llmcxr_training.metrics.perplexity import text_loss
 
 
 def exactly(value: float) -> Interval:
@@ -109,6 +113,19 @@ def test_marginals() -> None:
     assert 100 < (anywhere[:, 0] == 1).sum() + (anywhere[:, 0] == 2).sum() < 300
     assert np.array_equal(anywhere, from_marginals(train, 400, seed=0))
     assert not np.array_equal(anywhere, from_marginals(train, 400, seed=1))
+
+
+@pytest.mark.parametrize("length", [2, 63, 64, 65, 200, 224, 225, 500])
+def test_parts_of_a_text_are_scored_as_the_whole(make_model: MakeModel, length: int) -> None:
+    model = make_model("llama", 50)
+    ids = torch.randint(50, (length,), generator=torch.Generator().manual_seed(1))
+    whole = text_loss(model, ids, window=64, stride=32).nll
+    pieces = [
+        text_loss(model, ids[begin:end], window=64, stride=32).nll[dropped:]
+        for begin, end, dropped in parts(length, 64, 32, strides=5)
+    ]
+    assert len(pieces) == 1 + (length > 224) + (length > 384)
+    np.testing.assert_array_equal(np.concatenate(pieces), whole)
 
 
 def test_sections_are_those_of_training(checkpoint_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
@@ -22,6 +24,8 @@ from llmcxr_training.metrics.perplexity import TextLoss, text_loss
 from llmcxr_training.precision import autocast, resolve_device, resolve_precision
 
 NAME = "wikitext2_ppl"
+PART_STRIDES = 64
+"""Strides in a part of the text; a killed evaluation loses at most these."""
 
 
 def language_measures(
@@ -67,21 +71,39 @@ def _loss(
     token_ids: torch.Tensor,
     load: Callable[[], nn.Module],
 ) -> TextLoss:
-    """Kept under everything that it depends on: both models take minutes."""
+    """Every part is kept under everything that it depends on: a whole text takes long."""
     window, stride = config.language.window, config.language.stride
     device = resolve_device(config.device)
     dtype = resolve_precision(config.precision, device)
-    said = hashlib.sha256(f"{model_digest}\0{window}\0{stride}\0{dtype}\0".encode())
-    said.update(token_ids.numpy().tobytes())
+    loaded = functools.cache(lambda: load().to(device).eval())
+    losses = []
+    for begin, end, dropped in parts(len(token_ids), window, stride):
+        ids = token_ids[begin:end]
 
-    def compute() -> Arrays:
-        model = load().to(device).eval()
-        with autocast(device, dtype):
-            loss = text_loss(model, token_ids, window=window, stride=stride)
-        return {"nll": loss.nll}
+        def compute(ids: torch.Tensor = ids) -> Arrays:
+            with autocast(device, dtype):
+                return {"nll": text_loss(loaded(), ids, window=window, stride=stride).nll}
 
-    path = folder / f"text-loss-{said.hexdigest()[:16]}.npz"
-    return TextLoss(kept(path, compute)["nll"], window, stride)
+        said = hashlib.sha256(f"{model_digest}\0{window}\0{stride}\0{dtype}\0".encode())
+        said.update(ids.numpy().tobytes())
+        path = folder / f"text-loss-{said.hexdigest()[:16]}.npz"
+        losses.append(kept(path, compute)["nll"][dropped:])
+    return TextLoss(np.concatenate(losses), window, stride)
+
+
+def parts(
+    length: int, window: int, stride: int, strides: int = PART_STRIDES
+) -> list[tuple[int, int, int]]:
+    """Parts of a text that together are scored as the whole is: begin, end, losses to drop.
+
+    Windows end at `window`, then every `stride`. A part that begins one window before such an end
+    therefore goes on with the windows of the whole text; its first window was scored already.
+    """
+    found = [(0, min(length, window + strides * stride), 0)]
+    while found[-1][1] < length:
+        end = found[-1][1]
+        found.append((end - window, min(length, end + strides * stride), window - 1))
+    return found
 
 
 def _check_tokens(
