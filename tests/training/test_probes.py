@@ -67,7 +67,7 @@ def test_questions_are_scored_as_if_asked_alone(make_config: MakeConfig, tmp_pat
     sampler = run.validation
     probe = QuestionProbe(sampler._other, sampler.images, sampler.builder, 7)
     assert not probe.targets[:, 0].any()  # those with findings come first
-    scores = probe._scores(model, probe._sequences)
+    scores = probe._scores(model, probe._sequences).detach()
     questions = [NORMAL_QUESTIONS[0], FINDING_QUESTIONS[0].format("cardiomegaly")]
     codes = sampler.images.codes[sampler.images.ids.index(sampler._other[3].id), 0].tolist()
     yes, no = (sampler.builder.text_answer(a)[0] for a in ("yes", "no"))
