@@ -33,13 +33,19 @@ train vqgan training/configs/vqgan-demo.toml
 #    radiograph, 20 % plain instructions, loss on the response.
 train finetune training/configs/finetune-demo.toml
 
-# 4. The release: what was learnt (adapters, image rows, image tokenizer) without the base model.
-train publish training/configs/finetune-demo.toml models/demo
+# 4. The gate: is a picture an upright chest radiograph at all? It needs pictures of other things
+#    beside it (scripts/gate_pictures.py says which), and is measured on those that it never saw.
+train gate training/configs/gate-demo.toml
+train measure-gate training/configs/gate-demo.toml
 
-# 5. The checkpoint that the service serves: base and release merged, every digest checked.
+# 5. The release: what was learnt (adapters, image rows, image tokenizer, gate) without the base
+#    model.
+train publish training/configs/finetune-demo.toml models/demo --gate runs/demo/gate
+
+# 6. The checkpoint that the service serves: base and release merged, every digest checked.
 train assemble models/demo --base "$base" --output checkpoints/demo
 
-# 6. What it is worth, on patients that nothing above has seen; and the figures into its card.
+# 7. What it is worth, on patients that nothing above has seen; and the figures into its card.
 #    Add `--split val` and another --output to look before everything is final.
 train evaluate checkpoints/demo --config training/configs/evaluate-demo.toml --split test
 train card runs/demo/evaluation models/demo/README.md

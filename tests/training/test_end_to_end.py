@@ -90,22 +90,23 @@ def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 
 
 def test_the_tiny_run_makes_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The commands of `runs/tiny.sh`, in this process: seven starts would take a minute."""
+    """The commands of `runs/tiny.sh`, in this process: eight starts would take a minute."""
     monkeypatch.chdir(tmp_path)
     lines = [text for text in TINY.read_text().splitlines() if text.startswith("train ")]
     assert [text.split()[1] for text in lines] == [
-        *("synthesise", "vqgan", "judge", "finetune", "finetune", "publish", "assemble"),
+        *("synthesise", "vqgan", "judge", "gate", "finetune", "finetune", "publish", "assemble"),
     ]
     configs = TINY.parents[1] / "training" / "configs" / "tiny"
     for text in lines:
         arguments = shlex.split(text.replace("$configs", str(configs)))[1:]
         assert command(monkeypatch, *arguments) == 0, text
     assert {path.name for path in tmp_path.iterdir()} == {
-        *("data", "pixels", "vqgan", "judge", "stage1", "stage2", "release", "checkpoint"),
+        *("data", "pixels", "vqgan", "judge", "gate", "stage1", "stage2", "release", "checkpoint"),
     }
     checkpoint = Checkpoint.open(tmp_path / "checkpoint")
     assert checkpoint.manifest.name == "tiny"
     assert checkpoint.manifest.views == ("frontal",)
+    assert checkpoint.load_gate() is not None
     stages = [
         json.loads((tmp_path / name / "config.json").read_text()) for name in ("stage1", "stage2")
     ]
