@@ -1,3 +1,4 @@
+# ruff: noqa: T201 - the table is for people
 """dciodvfy and dsrdump as judges of our DICOM results; a command that lets them judge many.
 
     python -m tests.dicom_judges --count 500 --seed 0
@@ -59,7 +60,7 @@ def judge(data: bytes, *, is_report: bool) -> list[str]:
 
 
 def made(count: int, seed: int) -> Iterator[tuple[str, str, bytes]]:
-    """(kind, language, file): each draft as one of the three kinds in turn, or a synthetic image."""
+    """(kind, language, file): each draft as one of the kinds in turn, or a synthetic image."""
     kinds = cycle([*RENDERERS, *RENDERERS, *RENDERERS, "synthetic"])
     for number, (draft, kind) in enumerate(
         zip(drafts.varied_drafts(count, seed), kinds, strict=False)

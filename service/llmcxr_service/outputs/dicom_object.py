@@ -24,10 +24,8 @@ TRANSFER_SYNTAX = ExplicitVRLittleEndian
 CHARACTER_SET = "ISO_IR 192"
 """UTF-8, whatever the source had: names in every script are then repeated without loss."""
 
-# highdicom's log lines quote UIDs and names.
-_LOGGER = logging.getLogger("highdicom")
-_LOGGER.addHandler(logging.NullHandler())
-_LOGGER.propagate = False
+# highdicom's log lines quote UIDs and names, its warnings too.
+logging.getLogger("highdicom").setLevel(logging.CRITICAL)
 
 
 def describe_equipment(dataset: Dataset, model: ModelIdentity) -> None:

@@ -101,7 +101,7 @@ def _faces(bold: bool, language: str) -> tuple[Face, ...]:
 @lru_cache(maxsize=256)
 def _characters(face: Face) -> frozenset[int]:
     try:
-        font = TTFont(face.path, fontNumber=face.number, lazy=True)
-        return frozenset(font.getBestCmap() or ())
+        with TTFont(face.path, fontNumber=face.number, lazy=True) as font:
+            return frozenset(font.getBestCmap() or ())
     except Exception:  # a broken font on this machine has no characters
         return frozenset()
