@@ -99,7 +99,9 @@ class Worker:
         self._register()
         limits = {DRAFT: self._queue.drafts}
         limits |= {name: d.concurrency for name, d in self._destinations.items()}
-        DBOS.listen_queues([queue_of(target) for target in limits])
+        # Queues of destinations that are not configured any more are served too: what is left
+        # in them is given up where an administrator sees it. The queue of the dead is never
+        # registered, so nobody serves it.
         DBOS.launch()
         for target, limit in limits.items():
             DBOS.register_queue(
