@@ -187,6 +187,26 @@ def test_images_of_a_wrong_length_are_counted(checkpoint: Checkpoint, settings: 
     assert "image.fd_judge" in result["not_measured"]
 
 
+def test_reports_that_are_too_long_are_skipped(
+    checkpoint: Checkpoint,
+    settings: Evaluation,
+    evaluated_data: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    records = records_of(evaluated_data)
+    first = next(r for r in records if r["split"] == "test")
+    first["findings"] = "The heart is enlarged. " * 200
+    folder = settings.output.parent / "long"
+    folder.mkdir()
+    write_lines(folder / "manifest.jsonl", records)
+    data = JsonlData(manifest=folder / "manifest.jsonl")
+    model = ScriptedModel(checkpoint)
+    result = evaluate(checkpoint.path, settings.model_copy(update={"data": data}), lambda: model)
+    assert result["settings"]["asked_about"] == result["metrics"]["report.bleu4"]["n"] == 19
+    assert len(model.asked) == 38
+    assert f"1 reports are too long and are skipped: {first['id']}" in caplog.text
+
+
 def test_the_same_seed_is_the_same_question(checkpoint: Checkpoint, settings: Evaluation) -> None:
     alone, all_ = ScriptedModel(checkpoint), ScriptedModel(checkpoint)
     few = settings.model_copy(update={"limit": 5, "output": settings.output / "few"})

@@ -37,7 +37,6 @@ def described(
         "sections": trained_sections(manifest, config.sections),
         "limit": config.limit,
         "radiographs": len(cohort.measured),
-        "with_report": len(cohort.reported),
         "patients": len({study.patient_id for study in cohort.measured.studies}),
         "train_radiographs": len(cohort.train),
         "floor_radiographs": len(cohort.floor),

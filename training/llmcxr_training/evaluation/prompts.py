@@ -52,6 +52,15 @@ def image_questions(
     ]
 
 
+def fits(builder: PromptBuilder, study: Study, config: Evaluation, max_model_len: int) -> bool:
+    """Whether both questions about `study` and their longest answers are short enough."""
+    codes = np.zeros((1, builder.vocabulary.image_length), np.uint16)
+    asked = report_questions(builder, [study], codes, config)
+    asked += image_questions(builder, [study], config)
+    prompts = [question.prompt for question in asked]
+    return all(len(p.token_ids) + p.constraint.max_tokens <= max_model_len for p in prompts)
+
+
 def seed_of(study: Study, seed: int) -> int:
     """A study's own seed: the same whatever else is measured."""
     digest = hashlib.sha256(f"{seed}\0{study.id}".encode()).digest()

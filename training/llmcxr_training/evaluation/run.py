@@ -42,7 +42,7 @@ from llmcxr_training.evaluation.language_measures import language_measures
 from llmcxr_training.evaluation.marginals import from_marginals, from_position_marginals
 from llmcxr_training.evaluation.markdown import markdown
 from llmcxr_training.evaluation.pictures import PictureLab, Reconstructions
-from llmcxr_training.evaluation.prompts import image_questions, report_questions
+from llmcxr_training.evaluation.prompts import fits, image_questions, report_questions
 from llmcxr_training.evaluation.report_measures import report_measures
 from llmcxr_training.evaluation.settings import Evaluation
 from llmcxr_training.evaluation.vqgan_measures import judge_measures, vqgan_measures
@@ -99,7 +99,7 @@ class EvaluationRun:
         pixels = config.output.parent / "pixels"
         self.cohort: Cohort = open_cohort(config, checkpoint.manifest, pixels)
         _log.info("measured: %s", describe(self.cohort.measured.studies))
-        self.rows = self.cohort.reported
+        self.rows = self._askable()
         if len(self.rows) < 2:
             raise DataError("fewer than two radiographs have a report to compare with")
         self.studies = [self.cohort.measured.studies[row] for row in self.rows]
@@ -108,6 +108,16 @@ class EvaluationRun:
         self.resampling = Resampling(config.resamples, config.folds)
         self.figures = Figures()
         self.seconds: dict[str, float] = {}
+
+    def _askable(self) -> list[int]:
+        """Rows that have a report; those too long for the model are counted and listed."""
+        builder, length = self.checkpoint.load_prompts(), self.checkpoint.manifest.max_model_len
+        studies, reported = self.cohort.measured.studies, self.cohort.reported
+        rows = [row for row in reported if fits(builder, studies[row], self.config, length)]
+        if left_out := sorted({studies[row].id for row in set(reported) - set(rows)}):
+            ids = ", ".join(left_out)
+            _log.warning("%d reports are too long and are skipped: %s", len(left_out), ids)
+        return rows
 
     def measure(self, make_generator: Callable[[], Generator]) -> None:
         """Everything, in an order in which no two large models are held at once."""
@@ -140,6 +150,7 @@ class EvaluationRun:
         output, metrics = self.config.output, self.figures.to_dict()
         manifest, judge = self.checkpoint.manifest, self.lab.judge_digest
         settings = described(self.config, manifest, self.cohort, judge, self._dtype())
+        settings["asked_about"] = len(self.rows)
         evaluation = {
             "metrics": metrics,
             "goals": judged(self.figures.values),
