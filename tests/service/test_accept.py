@@ -38,3 +38,56 @@ def test_best_offer(accept, expected):
 def test_nothing_acceptable(accept):
     with pytest.raises(NotAcceptable):
         negotiate(accept, OFFERS)
+
+
+PROFILES = (
+    "application/json",
+    "application/dicom; profile=a; transfer-syntax=1.2",
+    "application/dicom; profile=b; transfer-syntax=1.2",
+    'multipart/related; type="application/dicom"',
+)
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("application/dicom", 1),
+        ("application/dicom;profile=b", 2),
+        ('Application/DICOM; Profile="B"; q=0.5', 2),
+        ("application/dicom; transfer-syntax=*", 1),
+        ("application/dicom; transfer-syntax=1.2; profile=b", 2),
+        # The more exact range decides, whatever it says.
+        ("application/dicom; profile=a; q=0.1, application/dicom; q=0.5", 2),
+        ("application/dicom; profile=c, application/json; q=0.1", 0),
+        ("application/json; profile=b", 0),  # no offer of that type has a profile
+        ('multipart/related; type="application/dicom"', 3),
+        ("multipart/related", 3),
+        ('multipart/related; type="image/png", */*; q=0.1', 0),
+        ("*/*", 0),
+    ],
+)
+def test_parameters_tell_offers_of_a_type_apart(accept, expected):
+    assert negotiate(accept, PROFILES) == PROFILES[expected]
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "application/dicom; profile=c",
+        "application/dicom; transfer-syntax=1.2.840.10008.1.2.4.50",
+        'multipart/related; type="image/png"',
+        'image/png; a=",application/json,"',
+        "application/json; q=nan",
+    ],
+)
+def test_parameters_that_nothing_has(accept):
+    with pytest.raises(NotAcceptable):
+        negotiate(accept, PROFILES)
+
+
+@pytest.mark.parametrize("accept", [";", ";;,;", '"', '"' * 9999, "\\" * 9999, "a/b;" * 9999])
+def test_nonsense_ends(accept):
+    try:
+        negotiate(accept, PROFILES)
+    except NotAcceptable as refusal:
+        assert refusal.reason == "accept"

@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass
 
 from llmcxr_models.observations import Code, Observation
-from llmcxr_service.draft import DraftReport
+from llmcxr_service.draft import DraftReport, derived_uid
 from llmcxr_service.outputs import marks
 from llmcxr_service.outputs.hl7_text import components, escape, message, person_name, segment
 from llmcxr_service.outputs.identity import clean_values, no_identity, require_source
@@ -104,7 +104,6 @@ def _order(draft: DraftReport) -> list[str]:
     values = clean_values(require_source(draft))
     accession = escape(values["AccessionNumber"])
     study_time = values["StudyDate"] + values["StudyTime"] if values["StudyDate"] else ""
-    model = draft.model
     return [
         segment("ORC", {1: "RE", 3: accession}),
         segment(
@@ -118,7 +117,6 @@ def _order(draft: DraftReport) -> list[str]:
                 22: _time(draft),
                 24: "RAD",
                 25: _PRELIMINARY,
-                32: components("", "&".join(("", escape(f"AI: {model.name} {model.version}")))),
             },
         ),
     ]
@@ -165,8 +163,8 @@ def _result(number: int, row: tuple[str, str, str, str], draft: DraftReport) -> 
             6: units,
             11: _PRELIMINARY,
             14: _time(draft),
-            # OBX-18, equipment: model, version's digest.
-            18: components(draft.model.name, "", draft.model.digest, "SHA-256"),
+            # OBX-18, equipment: the model, with the UID that follows from its digest.
+            18: components(draft.model.name, "", derived_uid("device", draft.model.digest), "ISO"),
         },
     )
 
