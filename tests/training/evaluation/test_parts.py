@@ -197,9 +197,14 @@ builder, vocabulary = checkpoint.load_prompts(), checkpoint.manifest.vocabulary
 report = builder.report(list(range(vocabulary.image_length)), max_tokens=12)
 image = builder.image("Findings: The heart is enlarged.")
 questions = [Question(report, 0.0, 1.0, 1), Question(image, 0.85, 0.92, 2)]
-model = VllmGenerator(checkpoint, Engine(max_num_seqs=2, kv_cache_gib=0.25), torch.bfloat16)
-answers = dict(model.generate(questions * 2))
-assert sorted(answers) == [0, 1, 2, 3]
+# Together more than one step takes: no seeded prompt may be read in parts.
+long = builder.image("The heart is enlarged. " * 240)
+assert 4 * len(long.token_ids) > 4096
+questions += questions + [Question(long, 0.85, 0.92, seed) for seed in range(4)]
+model = VllmGenerator(checkpoint, Engine(max_num_seqs=8, kv_cache_gib=0.25), torch.bfloat16)
+answers = dict(model.generate(questions))
+assert sorted(answers) == list(range(8))
+assert {len(answers[number]) for number in (1, 3, 4, 5, 6, 7)} == {vocabulary.image_length}
 assert answers[0] == answers[2] and 0 < len(answers[0]) <= 12
 assert not set(answers[0]) & set(vocabulary.image_token_ids)
 assert len(vocabulary.to_codes(answers[1])) == vocabulary.image_length

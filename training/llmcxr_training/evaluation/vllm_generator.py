@@ -19,6 +19,9 @@ GIB = 1024**3
 GPU_MEMORY_SHARE = 0.8
 """vLLM's share of a GPU; the rest is for VQ-GAN and judge beside it."""
 
+LEAST_BATCHED_TOKENS = 4096
+"""Tokens in one step, at least one whole prompt."""
+
 _NEVER = -100.0
 """The lowest logit bias that vLLM takes; e^-100 is no probability in float32."""
 
@@ -65,6 +68,10 @@ class VllmGenerator:
             max_num_seqs=engine.max_num_seqs,
             enforce_eager=engine.eager,
             enable_prefix_caching=True,
+            # Whole prompts only: for a part of one, vLLM turns a seeded generator back, and a
+            # CPU's generator cannot be turned back ("CPU Generator does not use offset").
+            enable_chunked_prefill=False,
+            max_num_batched_tokens=max(LEAST_BATCHED_TOKENS, checkpoint.manifest.max_model_len),
             # The prompt and its constraint say everything.
             generation_config="vllm",
             disable_log_stats=True,
