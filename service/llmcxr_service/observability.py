@@ -225,6 +225,9 @@ def configure_logging(level: str) -> None:
         logger.handlers = [handler] if name != "uvicorn.error" else []
         logger.propagate = name == "uvicorn.error"
         logger.setLevel(level)
+    # It writes what it finds wrong in a form to stderr, if nobody listens.
+    forms = logging.getLogger("python_multipart")
+    forms.handlers, forms.propagate = [logging.NullHandler()], False
     # Its lines hold query strings and clients' addresses.
     logging.getLogger("uvicorn.access").disabled = True
 
