@@ -30,8 +30,8 @@ from llmcxr_service.uids import is_uid
 PREFIX = "/dicom-web/"
 DICOM = "application/dicom"
 DICOM_JSON = "application/dicom+json"
-_MAX_PARTS = 2000
-"""No study of radiographs has a thousand images; a million tiny parts are an attack."""
+_MAX_PARTS = 500
+"""No study of radiographs has so many images; a million tiny parts are an attack."""
 
 router = APIRouter(default_response_class=Response)
 _ANSWERS = doc.stored(DICOM_JSON) | doc.problems(400, 404, 406, 408, 413, 415, 422, 500, 503)

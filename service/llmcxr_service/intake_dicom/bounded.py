@@ -122,15 +122,21 @@ class _Handler(RequestHandler):
     server: _Server
 
     def handle(self) -> None:
+        """Start an association, and close the connection when it has ended.
+
+        pynetdicom leaves that to the garbage collector where the sender hangs up first.
+        """
         with self.server.starting():
             context = self.server.ssl_context
             if context is not None:
                 # Has the connection's timeout. A failure ends in `handle_error`.
                 self.request: socket.socket = context.wrap_socket(self.request, server_side=True)
             super().handle()
+        self._association.join()
+        self.request.close()
 
     def _create_association(self) -> Association:
-        association = super()._create_association()
+        association = self._association = super()._create_association()
         bounds = self.server.ae.bounds
         association.dul.socket = _BoundedSocket(association, self.request, bounds)
         # Each socket announces itself; one announcement is enough.
@@ -203,7 +209,7 @@ class _BoundedDimse(DIMSEServiceProvider):
 
     def _shorten(self, primitive: P_DATA) -> None:
         """Drop what is over the limits, but not the flags of what is dropped (PS3.8, E.2)."""
-        kept = []
+        kept: list[Any] = []
         dataset, command = self._lengths()
         for context_id, fragment in primitive.presentation_data_value_list:
             size = len(fragment) - 1
@@ -216,7 +222,7 @@ class _BoundedDimse(DIMSEServiceProvider):
                 fragment, size = fragment[: 1 + room], room
             if not fragment[0] & 1:
                 dataset += size
-            kept.append((context_id, fragment))
+            kept.append([context_id, fragment])  # a list, whatever its annotation says
         primitive.presentation_data_value_list = kept
 
     def _lengths(self) -> tuple[int, int]:

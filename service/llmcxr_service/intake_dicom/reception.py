@@ -151,6 +151,8 @@ class Reception:
         # 1. Who is it?
         if len(instance) > self.max_bytes:
             return Outcome(Verdict.TOO_LARGE)
+        if instance[128:132] != b"DICM":  # not worth a process
+            return Outcome(Verdict.NOT_UNDERSTOOD)
         try:
             source = await self._identify(instance)
         except InvalidInput as error:
