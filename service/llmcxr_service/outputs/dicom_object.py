@@ -20,6 +20,7 @@ from llmcxr_service.rendering import ModelIdentity
 
 IMPLEMENTATION_CLASS_UID = derived_uid("implementation")
 IMPLEMENTATION_VERSION_NAME = f"LLMCXR_{version('llmcxr')}"[:16]
+STATION_NAME = "LLMCXR"
 TRANSFER_SYNTAX = ExplicitVRLittleEndian
 CHARACTER_SET = "ISO_IR 192"
 """UTF-8, whatever the source had: names in every script are then repeated without loss."""
@@ -33,6 +34,8 @@ def describe_equipment(dataset: Dataset, model: ModelIdentity) -> None:
     dataset.Manufacturer = MANUFACTURER
     dataset.ManufacturerModelName = long_string(model.name)
     dataset.DeviceSerialNumber = model.digest
+    # So that rules for received instances can tell our own results.
+    dataset.StationName = STATION_NAME
     dataset.SoftwareVersions = [long_string(model.version), IMPLEMENTATION_VERSION_NAME]
 
 
