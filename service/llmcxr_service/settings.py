@@ -89,7 +89,7 @@ class Settings(BaseSettings):
     micro_batch_size: int = Field(default=8, ge=1, le=256)
     micro_batch_wait_ms: float = Field(default=5.0, ge=0.0, le=1000.0)
     decode_workers: int = Field(default=0, ge=0, le=256)
-    decode_timeout_seconds: float = Field(default=20.0, gt=0, le=600)
+    decode_timeout_seconds: float = Field(default=30.0, gt=0, le=600)
     decode_memory_mib: int = Field(default=2048, ge=512)
     accept_secondary_capture: bool = False
     refuse_laterals: bool = False
