@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -226,9 +227,17 @@ def test_bfloat16_gives_nearly_the_same_losses(make_config: MakeConfig, tmp_path
 
 def test_batches_are_padded_with_weight_zero() -> None:
     examples = [Example(Task.REPORT, [5, 6, 7], [0.0, 0.5, 1.0]), Example(Task.IMAGE, [8], [1.0])]
-    token_ids, loss_weights = collate(examples)
+    token_ids, loss_weights, branches = collate(examples)
     assert token_ids.tolist() == [[5, 6, 7], [8, 0, 0]]
     assert loss_weights.tolist() == [[0.0, 0.5, 1.0], [1.0, 0.0, 0.0]]
+    assert branches is None
+    branched = Example(Task.QUESTION, [1, 2, 3, 4], [0.0, 0.0, 1.0, 0.0], [0, 1, 1, 2])
+    _, _, branches = collate([*examples, branched, replace(branched, branches=[0, 1, 1, 1])])
+    assert branches is not None
+    assert branches.tolist() == [[0] * 4, [0] * 4, [0, 1, 1, 2], [0, 1, 1, 1]]
+    _, _, branches = collate([branched, Example(Task.IMAGE, [8] * 6, [1.0] * 6)])
+    assert branches is not None
+    assert branches.tolist() == [[0, 1, 1, 2, 3, 3], [0] * 6]  # padding is one more branch
 
 
 def test_a_batch_without_images_has_no_image_loss(make_config: MakeConfig) -> None:
