@@ -243,11 +243,13 @@ class Kills:
         finally:
             gateway.end(signal.SIGKILL)
 
-    def drain(self) -> dict[str, Any]:
+    def drain(self, least_instances: int) -> dict[str, Any]:
         """Let a last gateway finish everything; what is in the archive then."""
         gateway = self._start()
         try:
             self._wait_listening(gateway)
+            while len(self.course.sent) < least_instances:
+                self._new()
             while not all(sent.acknowledged for sent in self.course.sent):
                 self._send_until(time.monotonic() + 5.0, new=False)
             _wait(self._done, DRAIN_SECONDS)
@@ -354,8 +356,23 @@ def count(course: Course, state: dict[str, Any]) -> dict[str, int]:
     }
 
 
-def run(kills: int, seed: int, directory: Path, database: str | None = None) -> dict[str, Any]:
-    """Do it all; the figures."""
+def run(
+    kills: int,
+    seed: int,
+    directory: Path,
+    database: str | None = None,
+    *,
+    least_instances: int = 0,
+) -> dict[str, Any]:
+    """Do it all; the figures.
+
+    Args:
+        kills: how many.
+        seed: of everything random but the machine's own timing.
+        directory: an empty one.
+        database: see `Kills`.
+        least_instances: sent in the end, if fewer were until then.
+    """
     checkpoint = build_checkpoint(directory / "checkpoint")
     manifest = Checkpoint.open(checkpoint).manifest
     vllm = FakeVllm(
@@ -375,7 +392,7 @@ def run(kills: int, seed: int, directory: Path, database: str | None = None) -> 
                         f"{number} kills, {experiment.course.acknowledged} acknowledged",
                         file=sys.stderr,
                     )
-            state = experiment.drain()
+            state = experiment.drain(least_instances)
     return {
         "kills": kills,
         "seed": seed,
