@@ -37,11 +37,11 @@ class WeightAverage(Generic[Network]):
             else:
                 mean.copy_(value)
         # Statistics of batch normalisation belong to the weights: they are as old as those.
-        for mean, value in zip(self.network.buffers(), network.buffers(), strict=True):
-            if value.is_floating_point():
-                mean.lerp_(value, 1 - decay)
+        for kept, latest in zip(self.network.buffers(), network.buffers(), strict=True):
+            if latest.is_floating_point():
+                kept.lerp_(latest, 1 - decay)
             else:
-                mean.copy_(value)
+                kept.copy_(latest)
 
     def state_dict(self) -> dict[str, Any]:
         """The copy's weights."""
