@@ -19,6 +19,7 @@ from llmcxr_models.dicom_header import (
     read_identity,
 )
 from llmcxr_models.errors import InvalidInput, InvalidRadiograph, UnsupportedRadiograph
+from llmcxr_models.expendable import allow_time_for
 from llmcxr_models.quiet import quiet_libraries
 from llmcxr_models.radiograph import MediaType, Pipeline, Radiograph, check_size
 
@@ -64,6 +65,7 @@ def _read(data: bytes, pipeline: Pipeline) -> Radiograph:
     dicom_gates.check_header(header)
     lossy = dicom_frame.is_lossy(reader.transfer_syntax)
     notes = dicom_gates.doubts(header, lossy)
+    allow_time_for(header.rows * header.columns)
     stored = dicom_frame.decode(reader.pixel_data(), header, reader.transfer_syntax)
     if pipeline is Pipeline.MIMIC:
         shown = dicom_lut.show_like_mimic(stored, header)

@@ -29,6 +29,8 @@ from llmcxr_service.decode_pool import DecodePool, Restart
 from llmcxr_service.decode_template import WorkerOptions
 from llmcxr_service.errors import Overloaded
 
+CRASHERS = Path(__file__).resolve().parents[1] / "hostile" / "crashers"
+
 
 @asynccontextmanager
 async def start_pool(
@@ -140,6 +142,16 @@ async def test_a_file_that_aborts_its_process():
         assert refusal.value.reason == "decoder-died"
         assert restarts == {Restart.DIED: 2}
         assert (await pool.radiograph(png())).pixels.shape == (80, 72)
+
+
+async def test_a_file_on_which_a_decoder_loops_for_ever():
+    """Found by fuzzing: CharLS 2.4 never returns. Ended by processor time, not after 60 s."""
+    data = next(CRASHERS.glob("timeout-*")).read_bytes()
+    async with start_pool(seconds=60.0) as (pool, restarts):
+        with pytest.raises(InvalidRadiograph) as refusal:
+            await pool.decode(data)
+        assert refusal.value.reason == "decoder-died"
+        assert restarts == {Restart.DIED: 2}
 
 
 async def test_a_file_that_takes_too_long():
