@@ -212,7 +212,7 @@ def test_connections_that_say_nothing_are_bounded_and_closed(hospital):
     finally:
         for connection in held:
             connection.close()
-    wait_for(lambda: not any("AcceptorThread" in t.name for t in threading.enumerate()))
+    wait_for(idle)
     with associated(hospital) as association:
         assert association.is_established
 
@@ -245,17 +245,21 @@ def test_connections_are_closed_without_the_garbage_collector(hospital):
     def count():
         return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
-    wait_for(lambda: not any("AcceptorThread" in t.name for t in threading.enumerate()))
+    wait_for(idle)
     gc.disable()
     try:
         before = count()
         for start in (b"", association_request(), b"\x09nonsense", association_request()[:50]) * 3:
             with socket.create_connection(("127.0.0.1", hospital.port)) as connection:
                 connection.sendall(start)
-            wait_for(lambda: not any("AcceptorThread" in t.name for t in threading.enumerate()))
+            wait_for(idle)
         wait_for(lambda: count() <= before)
     finally:
         gc.enable()
+
+
+def idle():
+    return not any("AcceptorThread" in thread.name for thread in threading.enumerate())
 
 
 def pdata(context_id, fragment):
@@ -264,6 +268,7 @@ def pdata(context_id, fragment):
 
 
 def test_a_sender_that_does_not_wait_for_answers_is_aborted(hospital):
+    wait_for(idle)
     with associated(hospital) as association:
         context = association.accepted_contexts[0].context_id
         command = Dataset()
@@ -281,6 +286,7 @@ def test_a_sender_that_does_not_wait_for_answers_is_aborted(hospital):
 
 
 def test_a_command_set_over_the_limit_is_aborted(hospital):
+    wait_for(idle)
     with associated(hospital) as association:
         context = association.accepted_contexts[0].context_id
         nested = b"\xfe\xff\x00\xe0\xff\xff\xff\xff" * 2000
