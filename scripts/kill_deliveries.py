@@ -47,6 +47,7 @@ REPEATED = 0.1
 """Part of the instances that are sent once more after their acknowledgement."""
 NEW_IN_A_ROUND = (0, 1)
 ARCHIVE_DELAY_SECONDS = 0.4
+SENDING_ARCHIVE_DELAY_SECONDS = 1.5
 """From an instance's being stored to the archive's answer: kills shall hit this gap."""
 DRAIN_SECONDS = 600.0
 
@@ -62,6 +63,7 @@ DESTINATIONS = """
 [queue]
 poll_seconds = 0.1
 first_retry_seconds = 0.2
+longest_retry_seconds = 1.0
 
 [[destinations]]
 name = "archive"
@@ -167,6 +169,7 @@ class Kills:
         vllm_url: the scripted one.
         dice: decides everything that is random.
         database: URL of a PostgreSQL database; SQLite where None.
+        archive_delay_seconds: how late the archive answers.
     """
 
     def __init__(
@@ -176,7 +179,10 @@ class Kills:
         vllm_url: str,
         dice: random.Random,
         database: str | None = None,
+        *,
+        archive_delay_seconds: float = ARCHIVE_DELAY_SECONDS,
     ) -> None:
+        self._archive_delay = archive_delay_seconds
         self._directory = directory
         self._dice = dice
         self.course = Course()
@@ -206,7 +212,7 @@ class Kills:
     def processes(self) -> Iterator[None]:
         """The archive, and the nursery of gateways."""
         archive = [sys.executable, "-m", "tests.archive", str(self._archive_port)]
-        archive.append(str(ARCHIVE_DELAY_SECONDS))
+        archive.append(str(self._archive_delay))
         with (
             subprocess.Popen(archive, cwd=ROOT) as archive_process,
             (self._directory / "gateway.log").open("ab") as log,
@@ -227,17 +233,38 @@ class Kills:
                 archive_process.terminate()
                 self._nursery.terminate()
 
-    def one_round(self) -> None:
+    def fill(self, instances: int) -> None:
+        """Have so many reports made while the archive is down, so that all wait to be sent."""
+        self._archive.post("/down").raise_for_status()
+        gateway = self._start()
+        try:
+            self._wait_listening(gateway)
+            for _ in range(instances):
+                self._new()
+            while not all(sent.acknowledged for sent in self.course.sent):
+                self._send_until(time.monotonic() + 10.0, new=False)
+            _wait(lambda: self._drafts() == instances, DRAIN_SECONDS)
+        finally:
+            gateway.end(signal.SIGKILL)
+        self._archive.post("/up").raise_for_status()
+
+    def _drafts(self) -> int:
+        answer = self._client.get(
+            "/deliveries", params={"state": "done", "limit": 1000}, timeout=30.0
+        )
+        return len(answer.raise_for_status().json()["deliveries"])
+
+    def one_round(self, *, receiving: bool = True) -> None:
         """Start, send, kill."""
         gateway = self._start()
         try:
-            if self._dice.random() < IN_START:
+            if receiving and self._dice.random() < IN_START:
                 time.sleep(self._dice.uniform(0.0, 4.0))
                 self.course.in_start += not self._listens()
             else:
                 self._wait_listening(gateway)
                 end = time.monotonic() + self._dice.uniform(0.0, LONGEST_RUN_SECONDS)
-                self._send_until(end)
+                self._send_until(end, new=receiving)
             reported = len((self._state() or {})["instances"])
             self.course.behind.append(max(0, self.course.acknowledged - reported))
         finally:
@@ -363,6 +390,7 @@ def run(
     database: str | None = None,
     *,
     least_instances: int = 0,
+    sending: bool = False,
 ) -> dict[str, Any]:
     """Do it all; the figures.
 
@@ -372,6 +400,7 @@ def run(
         directory: an empty one.
         database: see `Kills`.
         least_instances: sent in the end, if fewer were until then.
+        sending: whether all reports are made before the first kill.
     """
     checkpoint = build_checkpoint(directory / "checkpoint")
     manifest = Checkpoint.open(checkpoint).manifest
@@ -383,10 +412,21 @@ def run(
     )
     started = time.monotonic()
     with serve(vllm.app()) as vllm_url:
-        experiment = Kills(directory, checkpoint, vllm_url, random.Random(seed), database)
+        experiment = Kills(
+            directory,
+            checkpoint,
+            vllm_url,
+            random.Random(seed),
+            database,
+            archive_delay_seconds=(
+                SENDING_ARCHIVE_DELAY_SECONDS if sending else ARCHIVE_DELAY_SECONDS
+            ),
+        )
         with experiment.processes():
+            if sending:
+                experiment.fill(kills)
             for number in range(1, kills + 1):
-                experiment.one_round()
+                experiment.one_round(receiving=not sending)
                 if number % 5 == 0:
                     print(
                         f"{number} kills, {experiment.course.acknowledged} acknowledged",
@@ -394,6 +434,7 @@ def run(
                     )
             state = experiment.drain(least_instances)
     return {
+        "phase": "sending" if sending else "receiving, making and sending",
         "kills": kills,
         "seed": seed,
         "database": "PostgreSQL" if database else "SQLite",
@@ -421,6 +462,9 @@ def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument(
+        "--sending", action="store_true", help="Make all reports first; kill while they are sent."
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--database", help="URL of an empty PostgreSQL database; else SQLite.")
     parser.add_argument("--output", type=Path, help="JSON to write.")
@@ -430,7 +474,13 @@ def main() -> None:
         nurse()
         return
     with tempfile.TemporaryDirectory() as directory:
-        figures = run(arguments.kills, arguments.seed, Path(directory), arguments.database)
+        figures = run(
+            arguments.kills,
+            arguments.seed,
+            Path(directory),
+            arguments.database,
+            sending=arguments.sending,
+        )
     for name, value in figures.items():
         print(f"{name.replace('_', ' '):36} {value}")
     if arguments.output:

@@ -52,6 +52,7 @@ class Archive:
         token: bearer token that is asked for, if set.
         posts: STOW requests.
         delay_seconds: from storing to answering.
+        is_down: whether every store is answered with 503.
     """
 
     instances: dict[str, Stored] = field(default_factory=dict)
@@ -61,6 +62,7 @@ class Archive:
     token: str | None = None
     posts: int = 0
     delay_seconds: float = 0.0
+    is_down: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def app(self) -> Starlette:
@@ -71,6 +73,8 @@ class Archive:
                 Route("/studies/{study}/instances", self._qido),
                 Route("/studies/{study}/instances/{instance}", self._wado),
                 Route("/state", self._state),
+                Route("/down", self._set_down, methods=["POST"]),
+                Route("/up", self._set_up, methods=["POST"]),
             ]
         )
 
@@ -93,6 +97,8 @@ class Archive:
         body = await request.body()
         if self.token and request.headers.get("authorization") != f"Bearer {self.token}":
             return Response(status_code=401)
+        if self.is_down:
+            return Response(status_code=503)
         if self.faults:
             return Response(status_code=self.faults.popleft(), headers={"Retry-After": "0"})
         if self.lost:
@@ -121,6 +127,14 @@ class Archive:
         if stored is None:
             return Response(status_code=404)
         return Response(stored.data, media_type="application/dicom")
+
+    async def _set_down(self, _: Request) -> Response:
+        self.is_down = True
+        return Response()
+
+    async def _set_up(self, _: Request) -> Response:
+        self.is_down = False
+        return Response()
 
     async def _state(self, _: Request) -> Response:
         with self.lock:

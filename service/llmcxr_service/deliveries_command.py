@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from llmcxr_service.deliveries.place import place_of
 from llmcxr_service.deliveries.work import State
@@ -94,17 +93,17 @@ def _ledger() -> Iterator[Ledger]:
 
 
 def _print(entries: list[Entry]) -> None:
-    table = Table("id", "state", "attempt", "reason", "changed", "due", box=None)
+    """Aligned columns; a table would shorten ids where the terminal is narrow."""
+    rows = [("id", "state", "attempt", "reason", "changed", "due")]
     for entry in entries:
-        table.add_row(
-            entry.work.delivery,
-            entry.state.value,
-            str(entry.work.attempt),
-            entry.reason,
-            _time(entry.changed),
-            "" if entry.due is None else _time(entry.due),
-        )
-    console.print(table)
+        due = "" if entry.due is None else _time(entry.due)
+        work, changed = entry.work, _time(entry.changed)
+        row = (work.delivery, entry.state.value, str(work.attempt), entry.reason, changed, due)
+        rows.append(row)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        typer.echo("  ".join(cells).rstrip())
 
 
 def _time(seconds: float) -> str:
