@@ -85,11 +85,13 @@ async def gateway(start_gateway: StartGateway) -> AsyncIterator[Gateway]:
 
 
 @contextmanager
-def serve(app: ASGIApp) -> Iterator[str]:
+def serve(app: ASGIApp, **options: Any) -> Iterator[str]:
     """A real uvicorn on a free loopback port, in a thread; yields its URL."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2)
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, timeout_graceful_shutdown=2, **options
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=asyncio.run, args=(server.serve([listener]),))
     thread.start()
@@ -98,7 +100,8 @@ def serve(app: ASGIApp) -> Iterator[str]:
             if not thread.is_alive():
                 raise RuntimeError("the server did not start")
             thread.join(0.01)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        scheme = "https" if config.is_ssl else "http"
+        yield f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join()

@@ -219,30 +219,13 @@ async def test_exactly_one_input(start_gateway, sources):
 
 
 async def test_over_tls(start_gateway, certificates, tmp_path):
-    import threading
-
-    import uvicorn
-
-    archive, port = Archive(), free_port()
-    server = uvicorn.Server(
-        uvicorn.Config(
-            archive.app(), port=port, log_config=None, ssl_certfile=certificates["server"]
-        )
-    )
-    thread = threading.Thread(target=asyncio.run, args=(server.serve(),))
-    thread.start()
-    try:
-        while not server.started:
-            await asyncio.sleep(0.02)
+    with serve(Archive().app(), ssl_certfile=str(certificates["server"])) as url:
         path = tmp_path / "sources.toml"
-        text = f'[[sources]]\nname = "pacs"\nurl = "https://127.0.0.1:{port}/wado"\n'
+        text = f'[[sources]]\nname = "pacs"\nurl = "{url}/wado"\n'
         path.write_text(text + f'tls = {{ ca_file = "{certificates["ca"]}" }}\n')
         assert (await ask(start_gateway, path)).status_code == 200
         path.write_text(text)  # the system's authorities do not know this one
         assert (await ask(start_gateway, path)).json()["type"] == "/problems/source-unavailable"
-    finally:
-        server.should_exit = True
-        await asyncio.to_thread(thread.join)
 
 
 @pytest.mark.parametrize(
