@@ -19,6 +19,8 @@ def test_every_route_that_can_fail_documents_its_problems():
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             errors = {s: r for s, r in operation["responses"].items() if s >= "400"}
+            if path.startswith("/dicom-web/"):
+                errors.pop("409")  # STOW-RS says in its own form what was not stored
             if method == "post":
                 assert {"406", "413", "415", "422", "500", "503"} <= errors.keys(), path
             for response in errors.values():
@@ -32,6 +34,7 @@ def test_patient_text_is_never_a_query_parameter():
         for operations in document["paths"].values()
         for operation in operations.values()
         for parameter in operation.get("parameters", [])
+        if parameter["in"] == "query"
     }
     assert names == {"seed", "temperature", "top_p", "max_tokens", "n"}
 

@@ -25,6 +25,10 @@ from llmcxr_service.intake_dicom.bounded import BoundedEntity, Bounds, tls_conte
 from llmcxr_service.intake_dicom.callers import Callers
 from llmcxr_service.intake_dicom.reception import Announced, Reception, Verdict
 from llmcxr_service.intake_dicom.sop_classes import TRANSFER_SYNTAXES
+from llmcxr_service.outputs.dicom_object import (
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+)
 from llmcxr_service.receiving import Origin
 
 LOGGER = logging.getLogger(__name__)
@@ -156,6 +160,8 @@ class DimseReceiver:
             on_refusal=lambda why: self._count(f"refused-{why}"),
         )
         entity = BoundedEntity(options.ae_title, bounds)
+        entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+        entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         entity.maximum_pdu_size = options.max_pdu_bytes
         entity.maximum_associations = options.max_associations
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = options.seconds
