@@ -15,7 +15,7 @@ from llmcxr_models.radiograph import Pipeline
 from llmcxr_service import decode_wire as wire
 
 _START_SECONDS = 60.0
-_FORK_SECONDS = 10.0
+_FORK_SECONDS = 30.0
 # One thread each: a worker decodes one file, and threads do not survive a fork.
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
 

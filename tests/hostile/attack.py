@@ -83,7 +83,8 @@ async def attack(
     """
     outcome = Outcome()
     source = iter(cases)
-    while batch := list(islice(source, _BATCH)):  # made beforehand: making them takes time too
+    # Made beforehand, for making them takes time too; and not on the gateway's event loop.
+    while batch := await asyncio.to_thread(lambda: list(islice(source, _BATCH))):
         waiting = iter(batch)
         await asyncio.gather(
             *(_send(client, waiting, outcome, warm_up) for _ in range(concurrency))

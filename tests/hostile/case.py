@@ -56,7 +56,14 @@ def noisy_picture(dice: Dice, kind: str) -> bytes:
 
 def noisy_dicom(dice: Dice, **attributes: object) -> bytes:
     """A sound file of 48 x 48 random pixels; keywords change attributes."""
-    changes = {"Rows": 48, "Columns": 48, "PixelData": noise(dice).tobytes(), **attributes}
+    uid = f"2.25.{dice.getrandbits(100)}"
+    changes = {
+        "SOPInstanceUID": uid,
+        "Rows": 48,
+        "Columns": 48,
+        "PixelData": noise(dice).tobytes(),
+        **attributes,
+    }
     return dicom(InstanceNumber=dice.randrange(10**9), **changes)
 
 

@@ -27,6 +27,7 @@ def twelve_bit(codestream: bytes) -> bytes:
     """A DICOM file around such a codestream."""
     return dicom(
         syntax=JPEG_EXTENDED,
+        SOPInstanceUID="2.25.1",
         Rows=48,
         Columns=64,
         BitsAllocated=16,
