@@ -129,6 +129,7 @@ def endless():
         yield b"--B\r\n\r\n"
         while True:
             yield bytes(65536)
+            await asyncio.sleep(0)  # else it would never see that nobody listens
 
     return StreamingResponse(body(), headers={"Content-Type": RELATED})
 
