@@ -195,8 +195,8 @@ def gateway_settings(directory: Path) -> dict[str, str]:
 def language_model(directory: Path, *, real: bool) -> Iterator[dict[str, str]]:
     """Settings for a scripted vLLM and a tiny checkpoint, or for the demo's own."""
     if real:
-        checkpoint = ROOT / "checkpoints" / "demo"
-        yield {"LLMCXR_CHECKPOINT": str(checkpoint), "LLMCXR_VLLM_EAGER": "true"}
+        demo = ROOT / "checkpoints" / "demo"
+        yield {"LLMCXR_CHECKPOINT": str(demo), "LLMCXR_VLLM_EAGER": "true"}
         return
     path = build_checkpoint(directory / "checkpoint")
     checkpoint = Checkpoint.open(path)

@@ -107,7 +107,7 @@ async def open_deliveries(
         ledger = await asyncio.to_thread(Ledger, place.url)
         replicas = Replicas(spool.root, place.replica)
         show = partial(_show, ledger, worker, measures, destinations, replicas)
-        sweep = partial(_sweep, ledger, spool, destinations)
+        sweep = partial(sweep_queue, ledger, spool, destinations)
         tasks = [
             asyncio.create_task(_every(SHOW_SECONDS, show)),
             asyncio.create_task(_every(SWEEP_SECONDS, sweep)),
@@ -150,7 +150,7 @@ def _show(
         LOGGER.warning("replica is silent", extra={"fields": {"taken_over": taken}})
 
 
-def _sweep(ledger: Ledger, spool: Spool, destinations: Destinations) -> None:
+def sweep_queue(ledger: Ledger, spool: Spool, destinations: Destinations) -> None:
     """Forget what is done and old; what is given up stays until somebody decides."""
     queue = destinations.queue
     ledger.forget_before(queue.history_days * 86400.0)

@@ -270,7 +270,9 @@ def _draft_failure(error: Exception) -> SendFailed:
     if isinstance(error, InvalidInput):
         return SendFailed("The instance cannot be used.", Reason.UNUSABLE)
     if isinstance(error, CxrError):
-        return SendFailed("The report was not made.", Reason.GENERATOR)
+        # The language model may know when it is ready; doubling the pause would wait longer.
+        pause = getattr(error, "retry_after_seconds", None)
+        return SendFailed("The report was not made.", Reason.GENERATOR, retry_after_seconds=pause)
     return _unforeseen(error)
 
 

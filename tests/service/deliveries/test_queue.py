@@ -2,13 +2,19 @@
 
 import asyncio
 import io
+import os
 import stat
+from functools import partial
 
 import pydicom
 import pytest
 from tests import pictures
 from tests.fakes import Fault
 from tests.service.deliveries.conftest import radiograph
+
+from llmcxr_service.deliveries.destinations import Destinations, QueueOptions
+from llmcxr_service.deliveries.service import sweep_queue
+from llmcxr_service.deliveries.spool import Spool
 
 ARCHIVE = """
 [[destinations]]
@@ -166,3 +172,32 @@ async def test_files_are_for_our_eyes_only(start_delivering, archive, archive_ur
         assert pictures.PATIENT_ID not in path.name
         if path.name in ("queue.sqlite", "key"):
             assert pictures.PATIENT_ID.encode() not in path.read_bytes()
+
+
+async def test_what_is_done_and_old_is_forgotten(start_delivering, archive, archive_url, tmp_path):
+    spool = tmp_path / "spool"
+    async with start_delivering(ARCHIVE.format(url=archive_url)) as running:
+        ledger = running.gateway.app.state.runtime.deliveries.ledger
+        await running.store(radiograph(1))
+        await running.until(state="done", target="archive")
+        archive.faults.append(400)
+        await running.store(radiograph(2))
+        (dead,) = await running.until(state="dead")
+        options = QueueOptions(retention_hours=1.0)
+        sweep = partial(sweep_queue, ledger, Spool(spool), Destinations(queue=options))
+        await asyncio.to_thread(sweep)
+        assert len(list((spool / "jobs").iterdir())) == 2
+        for job in (spool / "jobs").iterdir():
+            os.utime(job, (0, 0))
+        await asyncio.to_thread(sweep)
+        # What was given up keeps its files until somebody decides.
+        (kept,) = (spool / "jobs").iterdir()
+        assert kept.name == dead["id"].split(".")[0]
+        await running.post(f"/deliveries/{dead['id']}/discard")
+        await asyncio.to_thread(sweep)
+        assert list((spool / "jobs").iterdir()) == []
+        # Nothing is left to be sent again, and that is said.
+        (done,) = await running.until(state="done", target="archive")
+        await running.post(f"/deliveries/{done['id']}/resend")
+        (missing,) = await running.until(state="dead")
+        assert missing["reason"] == "missing"
