@@ -80,11 +80,12 @@ def check_dicom(settings: Settings) -> Finding:
     """Whether rules, destinations, archives and certificates for receiving can be used."""
     if not (settings.dicom_rules or settings.dicom_sources or settings.dicom_port is not None):
         return Finding(Level.GOOD, "Receiving DICOM is not set up.")
+    from llmcxr_service.deliveries.outcome import DestinationsError
     from llmcxr_service.intake_dicom.listening import check_receiving
 
     try:
         check_receiving(settings)
-    except CxrError as error:
+    except (CxrError, DestinationsError) as error:
         return Finding(Level.WRONG, str(error))
     return Finding(Level.GOOD, "Rules and archives for receiving DICOM can be used.")
 

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from llmcxr_models.errors import CxrError
+from llmcxr_service.deliveries.outcome import DestinationsError
 from llmcxr_service.receiving import Origin
 from llmcxr_service.settings import Settings, SettingsError, load_settings
 
@@ -27,7 +28,7 @@ def dicom_listen(
         from llmcxr_service.dicom_listener import run_listener
 
         run_listener(settings, port)
-    except CxrError as error:
+    except (CxrError, DestinationsError) as error:
         _fail(error)
 
 
@@ -49,7 +50,7 @@ def dicom_check(
         if file is not None:
             for line in forecast(settings, file.read_bytes(), origin, calling_ae):
                 console.print(line, markup=False, highlight=False)
-    except CxrError as error:
+    except (CxrError, DestinationsError) as error:
         _fail(error)
 
 
@@ -61,6 +62,6 @@ def _settings() -> Settings:
         raise typer.Exit(2) from None
 
 
-def _fail(error: CxrError) -> None:
+def _fail(error: Exception) -> None:
     problems.print(str(error), markup=False, highlight=False)
     raise typer.Exit(1) from None

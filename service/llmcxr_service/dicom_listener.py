@@ -20,10 +20,9 @@ from llmcxr_service.deliveries.ledger import Ledger
 from llmcxr_service.deliveries.place import place_of
 from llmcxr_service.deliveries.service import Deliveries
 from llmcxr_service.deliveries.spool import Spool
-from llmcxr_service.intake_dicom.dimse import ListenerError
+from llmcxr_service.errors import ListenerError, RulesError
 from llmcxr_service.intake_dicom.listening import check_receiving, make_dimse_receiver
 from llmcxr_service.intake_dicom.opening import open_reception, read_rules
-from llmcxr_service.intake_dicom.rules import RulesError
 from llmcxr_service.observability import Metrics, configure_logging
 from llmcxr_service.rendering import ModelIdentity
 from llmcxr_service.settings import Settings

@@ -14,11 +14,13 @@ CxrError
 |-- Overloaded                  too many requests in work; try again later
 |-- DecoderUnavailable          no process can decode files at the moment
 |-- ReceiverUnavailable         a received instance could not be kept; the sender must try again
-`-- SourceError                 an archive did not give an instance
-    |-- SourceUnavailable       it cannot be reached, or has too much to do
-    |-- SourceTimeout           it did not answer in time
-    |-- SourceRefused           it does not accept who we are
-    `-- SourceMisbehaved        it answered something else than the instance
+|-- SourceError                 an archive did not give an instance
+|   |-- SourceUnavailable       it cannot be reached, or has too much to do
+|   |-- SourceTimeout           it did not answer in time
+|   |-- SourceRefused           it does not accept who we are
+|   `-- SourceMisbehaved        it answered something else than the instance
+|-- RulesError, SourcesError, CallersError    a file or setting of receiving cannot be used
+`-- ListenerError               the DIMSE receiver cannot be started
 """
 
 from __future__ import annotations
@@ -191,3 +193,27 @@ class SourceMisbehaved(SourceError):
     """The archive answered something else than the instance."""
 
     default_reason = "source-misbehaved"
+
+
+class CallersError(CxrError):
+    """The settings of who may send cannot be used. For the operator."""
+
+    default_reason = "callers"
+
+
+class RulesError(CxrError):
+    """The file of rules cannot be used. For the operator; it names keys, never their values."""
+
+    default_reason = "rules"
+
+
+class SourcesError(CxrError):
+    """The file of archives cannot be used. For the operator; it names keys, never their values."""
+
+    default_reason = "sources"
+
+
+class ListenerError(CxrError):
+    """The DIMSE receiver cannot be started. For the operator."""
+
+    default_reason = "listener"

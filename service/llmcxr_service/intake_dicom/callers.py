@@ -5,16 +5,10 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
-from llmcxr_models.errors import CxrError
+from llmcxr_service.errors import CallersError
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 ANYBODY = "*"
-
-
-class CallersError(CxrError):
-    """The settings of who may send cannot be used. For the operator."""
-
-    default_reason = "callers"
 
 
 @dataclass(frozen=True)

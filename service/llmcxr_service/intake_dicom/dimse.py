@@ -20,7 +20,7 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import ThreadedAssociationServer
 
-from llmcxr_models.errors import CxrError
+from llmcxr_service.errors import ListenerError
 from llmcxr_service.intake_dicom.bounded import BoundedEntity, Bounds, tls_context
 from llmcxr_service.intake_dicom.callers import Callers
 from llmcxr_service.intake_dicom.reception import Announced, Reception, Verdict
@@ -43,12 +43,6 @@ _LIBRARY = logging.getLogger("pynetdicom")
 _LIBRARY.addHandler(logging.NullHandler())
 _LIBRARY.propagate = False
 pynetdicom_settings.LOG_HANDLER_LEVEL = "none"
-
-
-class ListenerError(CxrError):
-    """The DIMSE receiver cannot be started. For the operator."""
-
-    default_reason = "listener"
 
 
 @dataclass(frozen=True)

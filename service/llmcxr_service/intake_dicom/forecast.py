@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from llmcxr_service.deliveries.destinations import load_destinations, takes
+from llmcxr_service.errors import RulesError
 from llmcxr_service.intake_dicom.opening import read_rules
-from llmcxr_service.intake_dicom.rules import DEFAULT, Facts, RulesError
+from llmcxr_service.intake_dicom.rules import DEFAULT, Facts
 from llmcxr_service.intake_dicom.sop_classes import accepted_sop_classes
 from llmcxr_service.receiving import Order, Origin
 from llmcxr_service.settings import Settings

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from llmcxr_service.errors import ListenerError, RulesError
 from llmcxr_service.intake_dicom.callers import parse_callers
-from llmcxr_service.intake_dicom.dimse import DimseOptions, DimseReceiver, ListenerError, Tls
+from llmcxr_service.intake_dicom.dimse import DimseOptions, DimseReceiver, Tls
 from llmcxr_service.intake_dicom.opening import read_rules, read_sources
 from llmcxr_service.intake_dicom.reception import Reception
-from llmcxr_service.intake_dicom.rules import RulesError
 from llmcxr_service.observability import Metrics
 from llmcxr_service.settings import Settings
 

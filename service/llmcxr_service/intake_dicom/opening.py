@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from llmcxr_service.deliveries.destinations import Destinations, load_destinations, takes
+from llmcxr_service.errors import RulesError
 from llmcxr_service.intake_dicom.reception import Identify, Reception
-from llmcxr_service.intake_dicom.rules import Rules, RulesError, load_rules
+from llmcxr_service.intake_dicom.rules import Rules, load_rules
 from llmcxr_service.intake_dicom.sop_classes import accepted_sop_classes
 from llmcxr_service.intake_dicom.sources import Sources, load_sources
 from llmcxr_service.intake_dicom.wado import Archives

@@ -22,7 +22,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, model_validator
 
-from llmcxr_models.errors import CxrError
+from llmcxr_service.errors import RulesError
 from llmcxr_service.intake_dicom.sop_classes import SOP_CLASSES, SopClassName
 from llmcxr_service.receiving import Order, Origin, Output
 from llmcxr_service.source_instance import SourceInstance
@@ -32,12 +32,6 @@ Pattern = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Patterns = tuple[Pattern, ...]
 DEFAULT = "default"
 """What the order of the default is called; no rule may have this name."""
-
-
-class RulesError(CxrError):
-    """The file of rules cannot be used. For the operator; it names keys, never their values."""
-
-    default_reason = "rules"
 
 
 @dataclass(frozen=True)

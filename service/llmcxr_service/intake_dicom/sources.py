@@ -14,14 +14,8 @@ from pathlib import Path
 
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from llmcxr_models.errors import CxrError
 from llmcxr_service.deliveries.destinations import Credentials, Name, Tls, authorization
-
-
-class SourcesError(CxrError):
-    """The file of archives cannot be used. For the operator; it names keys, never their values."""
-
-    default_reason = "sources"
+from llmcxr_service.errors import SourcesError
 
 
 class Source(BaseModel):

@@ -14,7 +14,8 @@ from tests.pictures import PATIENT, PATIENT_ID
 from tests.service.conftest import serve
 from tests.service.receiving.conftest import free_port, instance
 
-from llmcxr_service.intake_dicom.sources import SourcesError, load_sources
+from llmcxr_service.errors import SourcesError
+from llmcxr_service.intake_dicom.sources import load_sources
 
 LIMIT = 200_000
 RELATED = 'multipart/related; type="application/dicom"; boundary=B'

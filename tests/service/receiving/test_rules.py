@@ -7,8 +7,9 @@ from tests.service.receiving.conftest import DESTINATIONS, RULES, instance
 from typer.testing import CliRunner
 
 from llmcxr_service.__main__ import app
+from llmcxr_service.errors import RulesError
 from llmcxr_service.intake_dicom.opening import read_rules
-from llmcxr_service.intake_dicom.rules import Facts, Rules, RulesError, load_rules
+from llmcxr_service.intake_dicom.rules import Facts, Rules, load_rules
 from llmcxr_service.receiving import Origin, Output
 from llmcxr_service.settings import Settings
 from llmcxr_service.source_instance import identify
