@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from tests.training.conftest import write_lines, write_record
 
+from llmcxr_models.finding_mentions import FINDINGS, MENTIONS
 from llmcxr_training.data import DataError, read_manifest
-from llmcxr_training.finding_mentions import FINDINGS, MENTIONS
 from llmcxr_training.targets import (
     ABSENT,
     HEADINGS,

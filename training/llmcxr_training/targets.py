@@ -22,9 +22,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from llmcxr_models.finding_mentions import FINDINGS, NO_FINDING, SUPPORT_DEVICES
+from llmcxr_models.labeller import Mention, label
 from llmcxr_training.data import DataError, Study
-from llmcxr_training.finding_mentions import FINDINGS, NO_FINDING, SUPPORT_DEVICES
-from llmcxr_training.labeller import Mention, label
 
 PRESENT, ABSENT, UNKNOWN = 1.0, 0.0, math.nan
 

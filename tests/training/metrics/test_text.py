@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sacrebleu.metrics import BLEU
 
-from llmcxr_training.finding_mentions import FINDINGS
+from llmcxr_models.finding_mentions import FINDINGS
 from llmcxr_training.metrics.text import (
     bleu4,
     distinct_n,

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from llmcxr_models.finding_mentions import FINDINGS
 from llmcxr_training.evaluation.figures import Figures, Patients, Resampling, slug
-from llmcxr_training.finding_mentions import FINDINGS
 from llmcxr_training.metrics.classification import f1_micro
 from llmcxr_training.metrics.intervals import bootstrap, bootstrap_mean, jackknife
 from llmcxr_training.metrics.text import (

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sacrebleu.metrics.bleu import BLEU
 
-from llmcxr_training.finding_mentions import FINDINGS
-from llmcxr_training.labeller import positives
+from llmcxr_models.finding_mentions import FINDINGS
+from llmcxr_models.labeller import positives
 from llmcxr_training.metrics.classification import f1_macro, f1_micro
 from llmcxr_training.metrics.intervals import Indices, Interval, bootstrap
 
