@@ -65,7 +65,7 @@ async def list_deliveries(
     "/deliveries/{delivery}",
     summary="Every attempt of one delivery",
     response_model=DeliveryList,
-    responses=doc.problems(404),
+    responses=doc.problems(404, 422),
 )
 async def show_delivery(request: Request, delivery: str) -> Response:
     """Attempts, oldest first."""
@@ -76,7 +76,7 @@ async def show_delivery(request: Request, delivery: str) -> Response:
     "/deliveries/{delivery}/resend",
     summary="Send it now",
     status_code=202,
-    responses=doc.problems(404),
+    responses=doc.problems(404, 422),
 )
 async def resend_delivery(request: Request, delivery: str) -> Response:
     """Again where it was given up, discarded or done; sooner where it waits."""
@@ -88,7 +88,7 @@ async def resend_delivery(request: Request, delivery: str) -> Response:
     "/deliveries/{delivery}/discard",
     summary="Give it up for good",
     status_code=202,
-    responses=doc.problems(404),
+    responses=doc.problems(404, 422),
 )
 async def discard_delivery(request: Request, delivery: str) -> Response:
     """No further attempt is made; one that is just in work may still arrive."""
