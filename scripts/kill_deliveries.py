@@ -1,6 +1,7 @@
 """Kill the gateway with SIGKILL while it receives and delivers, again and again, and count.
 
     python scripts/kill_deliveries.py --kills 200 --seed 1 --output docs/deliveries-kill.json
+    python scripts/kill_deliveries.py --kills 100 --sending --output docs/deliveries-kill.json
 
 A gateway with a tiny checkpoint, a scripted vLLM at its wire and an archive in a process of its
 own that is never killed. A sender sends new instances, and repeats one until it is acknowledged,
@@ -444,6 +445,14 @@ def run(
     }
 
 
+def note(figures: dict[str, Any], path: Path) -> None:
+    """Write figures beside those of other kinds of runs."""
+    runs = json.loads(path.read_text()) if path.exists() else []
+    kind = (figures["phase"], figures["database"])
+    others = [run for run in runs if (run["phase"], run["database"]) != kind]
+    path.write_text(json.dumps([*others, figures], indent=2) + "\n")
+
+
 def _wait(condition: Callable[[], bool], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -484,7 +493,7 @@ def main() -> None:
     for name, value in figures.items():
         print(f"{name.replace('_', ' '):36} {value}")
     if arguments.output:
-        arguments.output.write_text(json.dumps(figures, indent=2) + "\n")
+        note(figures, arguments.output)
     sys.exit(bool(figures["lost"] or figures["double"] or figures["changed_bytes"]))
 
 
