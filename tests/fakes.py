@@ -7,8 +7,10 @@ seeds, 400 for what is out of vocabulary, its error bodies) and can be told to b
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections import deque
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -39,6 +41,8 @@ class Fault(StrEnum):
     OTHER_MODEL = "other-model"
     OTHER_PROMPT = "other-prompt"
     DIE = "die"
+    BREAK_OFF = "break-off"
+    ERROR_EVENT = "error-event"
 
 
 @dataclass
@@ -51,11 +55,14 @@ class FakeVllm:
         max_model_len: longest sequence.
         api_key: asked for, if set.
         answer: text answers, as token ids; random ones where None.
-        delay_seconds: of each completion.
+        delay_seconds: of each completion, before it begins.
+        token_seconds: between the parts of a stream.
+        tokens_at_once: in one part of a stream.
         hide_logprobs: of the tokens that were allowed.
         up: else every connection is answered 503.
         faults: taken one by one, one for each completion.
         requests: the bodies of all completions.
+        headers: theirs.
         cancelled: how many completions were given up by the caller.
     """
 
@@ -65,10 +72,13 @@ class FakeVllm:
     api_key: str | None = None
     answer: list[int] | None = None
     delay_seconds: float = 0.0
+    token_seconds: float = 0.0
+    tokens_at_once: int = 1
     hide_logprobs: bool = False
     up: bool = True
     faults: deque[Fault] = field(default_factory=deque)
     requests: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
     cancelled: int = 0
     running: int = 0
     most_running: int = 0
@@ -103,12 +113,42 @@ class FakeVllm:
             return JSONResponse({"error": "Unauthorized"}, status_code=401)
         body = await request.json()
         self.requests.append(body)
+        self.headers.append(dict(request.headers))
         fault = self.faults.popleft() if self.faults else None
         await self._take_time(request, 3600.0 if fault is Fault.HANG else self.delay_seconds)
         complaint = self._complaint(body)
         if complaint is not None:
             return _error(400, complaint)
-        return self._broken(fault, body) or JSONResponse(self._completion(body, fault))
+        broken = self._broken(fault, body)
+        if broken is not None:
+            return broken
+        completion = self._completion(body, fault)
+        if body.get("stream"):
+            stream = self._stream(completion, fault)
+            return StreamingResponse(stream, media_type="text/event-stream")
+        return JSONResponse(completion)
+
+    async def _stream(self, completion: dict[str, Any], fault: Fault | None) -> AsyncIterator[str]:
+        """The completion token by token, as the real server sends it."""
+        head = {name: completion[name] for name in ("id", "object", "created", "model")}
+        usage, choices = completion["usage"], completion["choices"]
+        self.running += 1
+        try:
+            for choice in choices:
+                for part in _pieces(choice, self.tokens_at_once):
+                    await asyncio.sleep(self.token_seconds)
+                    yield _data({**head, "choices": [part]})
+                    if fault is Fault.BREAK_OFF:
+                        raise ConnectionAbortedError("the fake server dies here")
+                    if fault is Fault.ERROR_EVENT:
+                        yield _data({"error": {"message": "failed", "code": 500}})
+        except (asyncio.CancelledError, GeneratorExit):
+            self.cancelled += 1
+            raise
+        finally:
+            self.running -= 1
+        yield _data({**head, "choices": [], "usage": usage})
+        yield "data: [DONE]\n\n"
 
     async def _take_time(self, request: Request, seconds: float) -> None:
         """Sleep, but stop as soon as the caller goes away, as the real server does."""
@@ -185,8 +225,11 @@ class FakeVllm:
             "stop_reason": None,
             "prompt_logprobs": None,
         }
-        if body.get("logprobs"):
-            choice["logprobs"] = {"top_logprobs": [self.logprobs_of(body)]}
+        if body.get("logprobs") is not None:
+            choice["logprobs"] = {
+                "token_logprobs": [-((i % 7) + 1) / 8 for i in token_ids],
+                "top_logprobs": [self.logprobs_of(body)],
+            }
         if body.get("return_token_ids"):
             choice |= {"token_ids": token_ids, "prompt_token_ids": body["prompt"]}
         if fault is Fault.NO_TOKEN_IDS:
@@ -238,6 +281,27 @@ class FakeVllm:
 async def _half() -> Any:
     yield b'{"id": "cmpl-1", '
     raise ConnectionAbortedError("the fake server dies here")
+
+
+def _pieces(choice: dict[str, Any], size: int) -> Iterator[dict[str, Any]]:
+    """One choice in parts; only the last has a reason why it ended."""
+    token_ids, logprobs = choice.get("token_ids"), choice["logprobs"] or {}
+    if token_ids is None:
+        yield choice
+        return
+    for start in range(0, len(token_ids), size):
+        end = min(start + size, len(token_ids))
+        yield {
+            "index": 0,
+            "text": "\u2028",
+            "token_ids": token_ids[start:end],
+            "logprobs": {"token_logprobs": logprobs.get("token_logprobs", [])[start:end]},
+            "finish_reason": choice["finish_reason"] if end == len(token_ids) else None,
+        }
+
+
+def _data(part: dict[str, Any]) -> str:
+    return f"data: {json.dumps(part, ensure_ascii=False)}\n\n"
 
 
 def _error(status: int, message: str) -> JSONResponse:

@@ -2,7 +2,9 @@
 
 httpx / HTTP                                 error of the tree
 -------------------------------------------  ------------------------------------
-cannot connect, connection lost, 429, 503    GeneratorUnavailable
+cannot connect, connection lost              GeneratorUnavailable
+429, 502, 503, 504                           GeneratorUnavailable
+the caller's own time is over                DeadlineExceeded
 no answer in time                            GeneratorTimeout
 any other 4xx                                GeneratorRejected
 any other 5xx, an answer of another shape    GeneratorMisbehaved
@@ -15,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import httpx
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import SecretStr
 
 from llmcxr_models.errors import (
     GenerationError,
@@ -25,7 +27,11 @@ from llmcxr_models.errors import (
     GeneratorUnavailable,
 )
 from llmcxr_models.prompt import Prompt
+from llmcxr_service.completion import Completion, OnTokens, read_stream, read_whole
 
+UNREACHABLE = "unreachable"
+BUSY = "busy"
+"""Reasons of calls that the model never worked on; the only ones that may be made again."""
 _NEVER = -100.0
 """The lowest logit bias that vLLM takes; e^-100 is no probability in float32."""
 _MOST_LOGPROBS = 20
@@ -55,18 +61,35 @@ class Generation:
         token_ids: the answer, with the stop token that ended it, if one did.
         finish_reason: `stop`, or `length` where `max_tokens` ended it.
         prompt_tokens: length of the prompt.
+        log_probabilities: of each token of the answer, natural logarithms, before temperature and
+            constraint; None where the server gives none.
     """
 
     token_ids: tuple[int, ...]
     finish_reason: Literal["stop", "length"]
     prompt_tokens: int
+    log_probabilities: tuple[float, ...] | None = None
+
+    @property
+    def mean_log_probability(self) -> float | None:
+        """Of a token of the answer, the one that ended it included."""
+        values = self.log_probabilities
+        return sum(values) / len(values) if values else None
 
 
 class Generator(Protocol):
     """The language model, as the service needs it."""
 
-    async def generate(self, prompt: Prompt, sampling: Sampling) -> Generation:
+    async def generate(
+        self, prompt: Prompt, sampling: Sampling, on_tokens: OnTokens | None = None
+    ) -> Generation:
         """Answer one prompt within its constraint.
+
+        Args:
+            prompt: what is asked.
+            sampling: how the answer is drawn.
+            on_tokens: told the answer's token ids as they come, unchecked; what it raises ends
+                the call. Once it was called, the prompt is never sent again.
 
         Raises:
             GenerationError: no usable answer.
@@ -106,32 +129,6 @@ class FixedEndpoint:
     api_key: SecretStr | None = None
 
 
-class _Logprobs(BaseModel):
-    top_logprobs: list[dict[str, float]] = Field(min_length=1)
-
-
-class _Choice(BaseModel):
-    model_config = ConfigDict(strict=True)
-
-    token_ids: list[int]
-    finish_reason: Literal["stop", "length"]
-    logprobs: _Logprobs | None = None
-
-
-class _Usage(BaseModel):
-    model_config = ConfigDict(strict=True)
-
-    prompt_tokens: int = Field(ge=0)
-
-
-class _Completion(BaseModel):
-    model_config = ConfigDict(strict=True)
-
-    model: str
-    choices: list[_Choice] = Field(min_length=1, max_length=1)
-    usage: _Usage
-
-
 class VllmGenerator:
     """A vLLM server as a `Generator`.
 
@@ -155,16 +152,23 @@ class VllmGenerator:
         self._served_name = served_name
         self._timeout_seconds = timeout_seconds
 
-    async def generate(self, prompt: Prompt, sampling: Sampling) -> Generation:
+    async def generate(
+        self, prompt: Prompt, sampling: Sampling, on_tokens: OnTokens | None = None
+    ) -> Generation:
         """Answer one prompt; cancelling the call makes vLLM drop it.
 
         Raises:
             GenerationError: see the table above.
         """
-        completion = await self._ask(prompt, self._request(prompt, sampling))
+        # 0: of no other token than the one that was drawn.
+        request = self._request(prompt, sampling) | {"logprobs": 0}
+        completion = await self._ask(prompt, request, on_tokens)
         choice = completion.choices[0]
         return Generation(
-            tuple(choice.token_ids), choice.finish_reason, completion.usage.prompt_tokens
+            tuple(choice.token_ids),
+            choice.finish_reason,
+            completion.usage.prompt_tokens,
+            completion.token_log_probabilities(),
         )
 
     async def log_probabilities(self, prompt: Prompt) -> tuple[float, ...]:
@@ -174,10 +178,10 @@ class VllmGenerator:
         allowed ones are among them, or the model was not taught this answer.
         """
         request = self._request(prompt, Sampling(seed=0, temperature=0.0))
-        request |= {"logprobs": _MOST_LOGPROBS, "return_tokens_as_token_ids": True}
+        request |= {"logprobs": _MOST_LOGPROBS}
         completion = await self._ask(prompt, request)
         logprobs = completion.choices[0].logprobs
-        first = logprobs.top_logprobs[0] if logprobs else {}
+        first = (logprobs.top_logprobs[0] if logprobs and logprobs.top_logprobs else None) or {}
         found = [first.get(f"token_id:{i}") for i in prompt.constraint.allowed_token_ids or ()]
         if not any(value is not None for value in found):
             raise GeneratorMisbehaved("None of the asked tokens has a probability.", reason="shape")
@@ -185,24 +189,36 @@ class VllmGenerator:
         least = min(first.values())
         return tuple(least if value is None else value for value in found)
 
-    async def _ask(self, prompt: Prompt, request: dict[str, Any]) -> _Completion:
+    async def _ask(
+        self, prompt: Prompt, request: dict[str, Any], on_tokens: OnTokens | None = None
+    ) -> Completion:
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                response = await self._client.post(
-                    f"{self._endpoint.url}/v1/completions",
-                    json=request,
-                    headers=authorization(self._endpoint),
-                )
+                completion = await self._send(request, on_tokens)
         except TimeoutError as error:
             raise GeneratorTimeout("The language model did not answer in time.") from error
         except httpx.HTTPError as error:
             raise transport_error(error) from error
-        if response.status_code != httpx.codes.OK:
-            raise status_error(response.status_code)
-        completion = self._parse(response)
+        if completion.model != self._served_name:
+            raise GeneratorMisbehaved("Another model answered.", reason="model")
         if completion.usage.prompt_tokens != len(prompt.token_ids):
             raise GeneratorMisbehaved("The language model read another prompt.", reason="prompt")
         return completion
+
+    async def _send(self, request: dict[str, Any], on_tokens: OnTokens | None) -> Completion:
+        if on_tokens is not None:
+            request |= {"stream": True, "stream_options": {"include_usage": True}}
+        async with self._client.stream(
+            "POST",
+            f"{self._endpoint.url}/v1/completions",
+            json=request,
+            headers=authorization(self._endpoint),
+        ) as response:
+            if response.status_code != httpx.codes.OK:
+                raise status_error(response.status_code)
+            if on_tokens is not None:
+                return await read_stream(response.aiter_bytes(), on_tokens)
+            return read_whole(await response.aread())
 
     def _request(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
         constraint = prompt.constraint
@@ -219,6 +235,7 @@ class VllmGenerator:
             "repetition_penalty": 1.0,
             "seed": sampling.seed,
             "return_token_ids": True,
+            "return_tokens_as_token_ids": True,
         }
         if constraint.allowed_token_ids is not None:
             request["allowed_token_ids"] = list(constraint.allowed_token_ids)
@@ -226,18 +243,6 @@ class VllmGenerator:
             # vLLM on a GPU takes at most 1024 of these, which is exactly the codebook.
             request["logit_bias"] = {str(i): _NEVER for i in constraint.forbidden_token_ids}
         return request
-
-    def _parse(self, response: httpx.Response) -> _Completion:
-        try:
-            completion = _Completion.model_validate_json(response.content)
-        except ValidationError:
-            # Its own text quotes the answer.
-            raise GeneratorMisbehaved(
-                "The language model's answer has another shape.", reason="shape"
-            ) from None
-        if completion.model != self._served_name:
-            raise GeneratorMisbehaved("Another model answered.", reason="model")
-        return completion
 
 
 def authorization(endpoint: Endpoint) -> dict[str, str]:
@@ -249,7 +254,7 @@ def authorization(endpoint: Endpoint) -> dict[str, str]:
 def transport_error(error: httpx.HTTPError) -> GenerationError:
     """The error for a call that brought no answer."""
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-        return GeneratorUnavailable("The language model cannot be reached.", reason="unreachable")
+        return GeneratorUnavailable("The language model cannot be reached.", reason=UNREACHABLE)
     if isinstance(error, httpx.TimeoutException):
         return GeneratorTimeout("The language model did not answer in time.")
     if isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError):
@@ -259,13 +264,11 @@ def transport_error(error: httpx.HTTPError) -> GenerationError:
 
 def status_error(status: int) -> GenerationError:
     """The error for an HTTP status that is no success."""
-    if status in {
-        httpx.codes.TOO_MANY_REQUESTS,
-        httpx.codes.BAD_GATEWAY,
-        httpx.codes.SERVICE_UNAVAILABLE,
-        httpx.codes.GATEWAY_TIMEOUT,
-    }:
-        return GeneratorUnavailable("The language model takes no requests now.", reason="busy")
+    if status in {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}:
+        return GeneratorUnavailable("The language model takes no requests now.", reason=BUSY)
+    if status in {httpx.codes.BAD_GATEWAY, httpx.codes.GATEWAY_TIMEOUT}:
+        # Somebody stands between us, and does not say whether the model was at work.
+        return GeneratorUnavailable("The language model is out of reach.", reason="gateway")
     if httpx.codes.is_client_error(status):
         return GeneratorRejected(f"The language model refused the request with {status}.")
     return GeneratorMisbehaved(f"The language model failed with {status}.", reason="server-error")
