@@ -22,6 +22,7 @@ from llmcxr_service import (
     routes_status,
 )
 from llmcxr_service.body_limit import BodyLimit
+from llmcxr_service.deadline import Deadlines
 from llmcxr_service.observability import Metrics, Observability
 from llmcxr_service.runtime import open_runtime
 from llmcxr_service.settings import Settings
@@ -73,6 +74,7 @@ def create_app(settings: Settings, *, transport: httpx.AsyncBaseTransport | None
         max_bytes=settings.max_body_bytes,
         larger={routes_dicom.PREFIX: settings.dicom_max_store_bytes},
     )
+    app.add_middleware(Deadlines)
     app.add_middleware(Observability, metrics=metrics, routes=paths)
 
     def openapi() -> dict[str, Any]:

@@ -8,10 +8,16 @@ CxrError
 |   |-- ClientClosedRequest     the caller went away; nobody reads this answer
 |   |-- MalformedMultipart      the body is no multipart/related
 |   |-- ReceivingDisabled       no rules, so no instances are received
+|   |-- UnknownJob              no job or result of this id, or none of this caller's
+|   |-- UnknownWebhook          no webhook of this name is configured
+|   |-- InvalidIdempotencyKey   the header Idempotency-Key cannot be used
+|   |-- IdempotencyMismatch     the same key came with another request before
+|   |-- IdempotencyConflict     a request with this key is in work
 |   |-- UnknownDelivery         no delivery of this id, or not one that this can be done with
 |   |-- UnknownSource           no archive of this name is configured
 |   `-- InstanceNotFound        the archive does not have the instance
 |-- Overloaded                  too many requests in work; try again later
+|-- DeadlineExceeded            the time that the caller gave is over
 |-- DecoderUnavailable          no process can decode files at the moment
 |-- ReceiverUnavailable         a received instance could not be kept; the sender must try again
 |-- SourceError                 an archive did not give an instance
@@ -20,6 +26,7 @@ CxrError
 |   |-- SourceRefused           it does not accept who we are
 |   `-- SourceMisbehaved        it answered something else than the instance
 |-- RulesError, SourcesError, CallersError    a file or setting of receiving cannot be used
+|-- WebhooksError, AuditError   webhooks or the audit log cannot be used; for the operator
 `-- ListenerError               the DIMSE receiver cannot be started
 """
 
@@ -95,6 +102,41 @@ class MalformedMultipart(RequestError):
     default_reason = "multipart"
 
 
+class UnknownJob(RequestError):
+    """There is no job or result of this id, none of this caller's, or there are no jobs at all."""
+
+    default_reason = "unknown-job"
+
+
+class UnknownWebhook(RequestError):
+    """No webhook of this name is configured."""
+
+    default_reason = "unknown-webhook"
+
+
+class InvalidIdempotencyKey(RequestError):
+    """The header Idempotency-Key cannot be used."""
+
+    default_reason = "idempotency-key"
+
+
+class IdempotencyMismatch(RequestError):
+    """The same Idempotency-Key came with another request before."""
+
+    default_reason = "idempotency-mismatch"
+
+
+class IdempotencyConflict(RequestError):
+    """A request with the same Idempotency-Key is in work.
+
+    Attributes:
+        retry_after_seconds: when it is worth trying again.
+    """
+
+    default_reason = "idempotency-conflict"
+    retry_after_seconds = 1
+
+
 class UnknownDelivery(RequestError):
     """There is no delivery of this id, or none that allows what was asked."""
 
@@ -128,9 +170,17 @@ class Overloaded(CxrError):
 
     default_reason = "overloaded"
 
-    def __init__(self, message: str, *, retry_after_seconds: int) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, *, retry_after_seconds: int, reason: str | None = None
+    ) -> None:
+        super().__init__(message, reason=reason)
         self.retry_after_seconds = retry_after_seconds
+
+
+class DeadlineExceeded(CxrError):
+    """The time that the caller gave was over before the answer was ready."""
+
+    default_reason = "deadline"
 
 
 class DecoderUnavailable(CxrError):
@@ -211,6 +261,18 @@ class SourcesError(CxrError):
     """The file of archives cannot be used. For the operator; it names keys, never their values."""
 
     default_reason = "sources"
+
+
+class WebhooksError(CxrError):
+    """The file of webhooks cannot be used. For the operator; it names keys, never their values."""
+
+    default_reason = "webhooks"
+
+
+class AuditError(CxrError):
+    """The audit log cannot be opened. For the operator."""
+
+    default_reason = "audit"
 
 
 class ListenerError(CxrError):

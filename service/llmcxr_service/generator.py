@@ -27,6 +27,7 @@ from llmcxr_models.errors import (
     GeneratorUnavailable,
 )
 from llmcxr_models.prompt import Prompt
+from llmcxr_service import deadline
 from llmcxr_service.completion import Completion, OnTokens, read_stream, read_whole
 
 UNREACHABLE = "unreachable"
@@ -193,7 +194,7 @@ class VllmGenerator:
         self, prompt: Prompt, request: dict[str, Any], on_tokens: OnTokens | None = None
     ) -> Completion:
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            async with deadline.within_deadline(), asyncio.timeout(self._timeout_seconds):
                 completion = await self._send(request, on_tokens)
         except TimeoutError as error:
             raise GeneratorTimeout("The language model did not answer in time.") from error
@@ -212,7 +213,7 @@ class VllmGenerator:
             "POST",
             f"{self._endpoint.url}/v1/completions",
             json=request,
-            headers=authorization(self._endpoint),
+            headers=authorization(self._endpoint) | deadline.passed_on(),
         ) as response:
             if response.status_code != httpx.codes.OK:
                 raise status_error(response.status_code)
