@@ -215,6 +215,8 @@ class Kills:
         archive = [sys.executable, "-m", "tests.archive", str(self._archive_port)]
         archive.append(str(self._archive_delay))
         with (
+            self._client,
+            self._archive,
             subprocess.Popen(archive, cwd=ROOT) as archive_process,
             (self._directory / "gateway.log").open("ab") as log,
             subprocess.Popen(
@@ -271,13 +273,11 @@ class Kills:
         finally:
             gateway.end(signal.SIGKILL)
 
-    def drain(self, least_instances: int) -> dict[str, Any]:
+    def drain(self) -> dict[str, Any]:
         """Let a last gateway finish everything; what is in the archive then."""
         gateway = self._start()
         try:
             self._wait_listening(gateway)
-            while len(self.course.sent) < least_instances:
-                self._new()
             while not all(sent.acknowledged for sent in self.course.sent):
                 self._send_until(time.monotonic() + 5.0, new=False)
             _wait(self._done, DRAIN_SECONDS)
@@ -390,7 +390,6 @@ def run(
     directory: Path,
     database: str | None = None,
     *,
-    least_instances: int = 0,
     sending: bool = False,
 ) -> dict[str, Any]:
     """Do it all; the figures.
@@ -400,7 +399,6 @@ def run(
         seed: of everything random but the machine's own timing.
         directory: an empty one.
         database: see `Kills`.
-        least_instances: sent in the end, if fewer were until then.
         sending: whether all reports are made before the first kill.
     """
     checkpoint = build_checkpoint(directory / "checkpoint")
@@ -433,7 +431,7 @@ def run(
                         f"{number} kills, {experiment.course.acknowledged} acknowledged",
                         file=sys.stderr,
                     )
-            state = experiment.drain(least_instances)
+            state = experiment.drain()
     return {
         "phase": "sending" if sending else "receiving, making and sending",
         "kills": kills,
