@@ -16,6 +16,10 @@ CxrError
 |   |-- UnknownDelivery         no delivery of this id, or not one that this can be done with
 |   |-- UnknownSource           no archive of this name is configured
 |   `-- InstanceNotFound        the archive does not have the instance
+|-- Unauthenticated             no credentials, or none that are accepted
+|-- Forbidden                   the caller is known and may not do this
+|-- RateLimited                 the caller asked too often; try again later
+|-- IssuerUnavailable           the issuer's keys cannot be had, so no token can be judged
 |-- Overloaded                  too many requests in work; try again later
 |-- DeadlineExceeded            the time that the caller gave is over
 |-- DecoderUnavailable          no process can decode files at the moment
@@ -26,6 +30,7 @@ CxrError
 |   |-- SourceRefused           it does not accept who we are
 |   `-- SourceMisbehaved        it answered something else than the instance
 |-- RulesError, SourcesError, CallersError    a file or setting of receiving cannot be used
+|-- AccessError                 settings or files of who may do what cannot be used
 |-- WebhooksError, AuditError   webhooks or the audit log cannot be used; for the operator
 `-- ListenerError               the DIMSE receiver cannot be started
 """
@@ -161,6 +166,43 @@ class InstanceNotFound(RequestError):
     default_reason = "not-found"
 
 
+class Unauthenticated(CxrError):
+    """The request brings no credentials, or none that are accepted."""
+
+    default_reason = "refused-credentials"
+
+
+class Forbidden(CxrError):
+    """The caller is known, and may not do this."""
+
+    default_reason = "scope"
+
+
+class RateLimited(CxrError):
+    """The caller asked more often than it may.
+
+    Attributes:
+        retry_after_seconds: when it is worth trying again.
+    """
+
+    default_reason = "rate"
+
+    def __init__(self, message: str, *, retry_after_seconds: int) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class IssuerUnavailable(CxrError):
+    """The issuer's keys are too old or were never fetched, so no token can be judged.
+
+    Attributes:
+        retry_after_seconds: when it is worth trying again.
+    """
+
+    default_reason = "issuer-unavailable"
+    retry_after_seconds = 10
+
+
 class Overloaded(CxrError):
     """Too many requests are in work.
 
@@ -261,6 +303,12 @@ class SourcesError(CxrError):
     """The file of archives cannot be used. For the operator; it names keys, never their values."""
 
     default_reason = "sources"
+
+
+class AccessError(CxrError):
+    """Settings or files of who may do what cannot be used. For the operator."""
+
+    default_reason = "access"
 
 
 class WebhooksError(CxrError):

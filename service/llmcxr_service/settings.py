@@ -13,6 +13,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 PREFIX = "LLMCXR_"
 # PS3.5, 6.2: no backslash and no control characters; we also want no comma and no space at ends.
 _AE = r"[!-+\--\[\]-~]([ -+\--\[\]-~]{0,14}[!-+\--\[\]-~])?"
+# Only signatures by a private key: with HMAC, who can check a token can also make one.
+_SIGNATURE = r"((RS|PS)(256|384|512)|ES(256|384|512)|EdDSA)"
 _AE_TITLE = rf"^{_AE}$"
 
 
@@ -26,10 +28,32 @@ class Settings(BaseSettings):
     Attributes:
         host: address to listen on.
         port: port to listen on.
+        open: answer everybody, without credentials; only on a loopback address.
+        open_to_network: with `open`, also on other addresses.
+        keys: file of API keys' hashes; `llmcxr keys` keeps it.
+        key_file: file with the API key that our own client at a terminal sends.
+        oidc_issuer: whose JSON web tokens are accepted; where absent, nobody's.
+        oidc_audience: what the tokens must be meant for.
+        oidc_jwks_url: where the issuer's public keys are; https, or http on loopback.
+        oidc_algorithms: accepted signatures, separated by commas.
+        oidc_scope_claim: claim that holds scopes.
+        oidc_leeway_seconds: by how much clocks may differ.
+        oidc_ca_file: certificates to trust at the issuer's; where absent, the public ones.
+        oidc_cache_seconds: age at which the issuer's keys are fetched again.
+        oidc_stale_seconds: age up to which they are used while they cannot be fetched.
+        tls_certificate: certificate chain of the service; where absent, no TLS.
+        tls_key: its key.
+        tls_client_ca: certificates that issue callers' certificates.
+        tls_clients: file of callers that are known by certificate.
+        rate_limit: most requests of one caller, such as `600/minute`; `off`: no limit.
+        rate_limit_store: URL of a Redis that counts for all replicas; where absent, each counts.
         checkpoint: checkpoint directory.
         verify_digests: whether every file's SHA-256 is checked at start.
-        vllm_url: a vLLM server to use; where absent, one is started on loopback.
-        vllm_api_key: bearer key of that server.
+        vllm_url: vLLM servers to use, separated by commas; where absent, one is started on
+            loopback.
+        vllm_api_key: bearer key of those servers.
+        vllm_connect_timeout_seconds: one that accepts no connection for so long is not there.
+        vllm_max_connections: open at once to each of them; more calls wait.
         device: where the VQ-GAN runs: `auto`, `cpu`, `cuda`, `cuda:1` ...
         vqgan_threads: CPU threads of the VQ-GAN; 0 leaves PyTorch's choice.
         micro_batch_size: most images that the VQ-GAN takes at once.
@@ -44,7 +68,8 @@ class Settings(BaseSettings):
         max_body_bytes: largest request body.
         max_report_characters: longest report, question, instruction or input text.
         max_pending: requests in work at once; more are refused with Retry-After.
-        request_timeout_seconds: deadline of one call to the language model.
+        request_timeout_seconds: deadline of one call to the language model, and what admission
+            counts with for a request that names no `Request-Timeout`.
         vllm_dtype: weights' type in a vLLM that is started here.
         vllm_eager: start it without compilation: sooner ready, slower afterwards.
         vllm_kv_cache_gib: its key-value cache, GiB; absent on a CPU: room for all sequences.
@@ -55,6 +80,18 @@ class Settings(BaseSettings):
         deliveries_database: URL of a PostgreSQL database for the queue; where absent, an SQLite
             file in the spool, for one replica.
         replica: name of this one among those that share a queue; the same after a restart.
+        jobs: whether batches are taken (`POST /jobs`); their payloads are kept in the spool.
+        jobs_concurrency: items of jobs worked on at once.
+        jobs_max_items: most items of one job.
+        jobs_max_waiting: most items of all jobs that are not done; more are refused.
+        jobs_max_body_bytes: largest body of a job.
+        jobs_retention_hours: from a job's end to the removal of its results.
+        webhooks: file of webhooks that jobs may name.
+        idempotency_hours: how long answers to requests with an Idempotency-Key are kept in the
+            spool; 0 ignores the header.
+        audit: directory of the audit log; where absent, there is none.
+        otlp_endpoint: URL of an OpenTelemetry collector (OTLP over HTTP) for traces; where
+            absent, none are made.
         dicom_rules: file of rules for received instances; where absent, nothing is received.
         dicom_max_store_bytes: largest body of a STOW-RS request; one instance in it may have
             `max_body_bytes`.
@@ -80,10 +117,36 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
+    open: bool = False
+    open_to_network: bool = False
+    keys: Path = Path("keys.json")
+    key_file: Path | None = None
+    oidc_issuer: str | None = Field(default=None, min_length=1)
+    oidc_audience: str | None = Field(default=None, min_length=1)
+    oidc_jwks_url: str | None = None
+    oidc_algorithms: str = Field(
+        default="RS256,ES256",
+        pattern=rf"^{_SIGNATURE}(,{_SIGNATURE})*$",
+    )
+    oidc_scope_claim: str = Field(default="scope", min_length=1)
+    oidc_leeway_seconds: float = Field(default=30.0, ge=0, le=300)
+    oidc_ca_file: Path | None = None
+    oidc_cache_seconds: float = Field(default=300.0, ge=1, le=86400)
+    oidc_stale_seconds: float = Field(default=3600.0, ge=1, le=86400)
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    tls_clients: Path | None = None
+    rate_limit: str = Field(
+        default="600/minute", pattern=r"^(off|[1-9]\d{0,8}/(second|minute|hour|day))$"
+    )
+    rate_limit_store: SecretStr | None = None
     checkpoint: Path = Path("checkpoints/demo")
     verify_digests: bool = True
     vllm_url: str | None = None
     vllm_api_key: SecretStr | None = None
+    vllm_connect_timeout_seconds: float = Field(default=2.0, gt=0, le=60)
+    vllm_max_connections: int = Field(default=512, ge=1)
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     vqgan_threads: int = Field(default=0, ge=0, le=1024)
     micro_batch_size: int = Field(default=8, ge=1, le=256)
@@ -107,6 +170,16 @@ class Settings(BaseSettings):
     spool: Path = Path("spool")
     deliveries_database: SecretStr | None = None
     replica: str = Field(default="local", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+    jobs: bool = False
+    jobs_concurrency: int = Field(default=2, ge=1, le=256)
+    jobs_max_items: int = Field(default=100, ge=1, le=1000)
+    jobs_max_waiting: int = Field(default=1000, ge=1)
+    jobs_max_body_bytes: int = Field(default=256 * 1024 * 1024, ge=1024)
+    jobs_retention_hours: float = Field(default=24.0, gt=0, le=24 * 365)
+    webhooks: Path | None = None
+    idempotency_hours: float = Field(default=24.0, ge=0, le=24 * 30)
+    audit: Path | None = None
+    otlp_endpoint: str | None = Field(default=None, pattern=r"^https?://[^\s]+$")
     dicom_rules: Path | None = None
     dicom_max_store_bytes: int = Field(default=512 * 1024 * 1024, ge=1024)
     dicom_sources: Path | None = None
@@ -130,7 +203,15 @@ class Settings(BaseSettings):
     def _check_url(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        return str(AnyHttpUrl(value)).rstrip("/")
+        urls = [str(AnyHttpUrl(url.strip())).rstrip("/") for url in value.split(",")]
+        if len(set(urls)) < len(urls):
+            raise ValueError("a server is named twice")
+        return ",".join(urls)
+
+    @property
+    def vllm_urls(self) -> tuple[str, ...]:
+        """Base URLs of the vLLM servers that are named; none where one is started here."""
+        return tuple(self.vllm_url.split(",")) if self.vllm_url else ()
 
 
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
