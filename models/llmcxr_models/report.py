@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_SECTION = re.compile(r"(findings|impression)\s*:\s*", re.IGNORECASE)
+# ASCII: ignoring case, `re` else takes "ımpression" and "findingſ" for section names.
+SECTION = re.compile(r"(findings|impression)\s*:\s*", re.IGNORECASE | re.ASCII)
+"""Where a section begins; the name is its first group."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Report:
         Text before the first section name counts as findings, so nothing that the model wrote
         is lost; a section that occurs twice is joined.
         """
-        parts = _SECTION.split(text.strip())
+        parts = SECTION.split(text.strip())
         sections = {"findings": [parts[0].strip()], "impression": []}
         for name, body in zip(parts[1::2], parts[2::2], strict=True):
             sections[name.lower()].append(body.strip())
