@@ -24,6 +24,8 @@ HOST = "127.0.0.1"
 COMPILERS = ("g++", "clang++")
 GPU_MEMORY_SHARE = 0.8
 """vLLM's share of a GPU; the rest is for the VQ-GAN beside it."""
+CPU_BATCHED_TOKENS = 4096
+"""Tokens of prompts that a CPU reads in one step."""
 SMALL_HOST_CORES = 8
 """Up to here vLLM's own thread binding, which sets cores aside, costs more than it brings."""
 
@@ -73,6 +75,11 @@ def vllm_arguments(checkpoint: Checkpoint, options: VllmOptions, host: str, port
         arguments += ["--kv-cache-memory-bytes", str(kv_cache_bytes(checkpoint, options, dtype))]
     if has_gpu:
         arguments += ["--gpu-memory-utilization", str(GPU_MEMORY_SHARE)]
+    else:
+        # vLLM 0.32 on a CPU: a seeded request whose prompt is read in two chunks takes the whole
+        # engine down ("CPU Generator does not use offset"). So a prompt is read at once.
+        longest = max(CPU_BATCHED_TOKENS, manifest.max_model_len)
+        arguments += ["--no-enable-chunked-prefill", "--max-num-batched-tokens", str(longest)]
     return arguments
 
 

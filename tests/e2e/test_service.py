@@ -10,6 +10,7 @@ import io
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL.PngImagePlugin import PngImageFile
@@ -70,6 +71,20 @@ def test_same_seed_same_image(service: RunningService) -> None:
     first, again, other = (draw(service, seed=s)["images"][0]["codes"] for s in (5, 5, 6))
     assert first == again
     assert first != other
+
+
+def test_many_sampled_reports_at_once_do_not_take_vllm_down(service: RunningService) -> None:
+    """Together their prompts are longer than what vLLM reads in one step."""
+    dicom = (ROOT / "samples" / "example-patient.dcm").read_bytes()
+
+    def report(seed: int) -> int:
+        options = {"seed": str(seed), "temperature": "0.9", "max_tokens": "4"}
+        return service.client.post(
+            "/generate-report", files={"file": ("x.dcm", dicom)}, data=options
+        ).status_code
+
+    with ThreadPoolExecutor(24) as pool:
+        assert set(pool.map(report, range(24))) == {200}
 
 
 def test_vllm_killed_is_503_meanwhile_and_comes_back(service: RunningService) -> None:

@@ -103,3 +103,10 @@ def test_vllm_alone_is_told_the_same(checkpoint_path: Path, tmp_path: Path) -> N
     assert config["served-model-name"] == name
     assert config["max-model-len"] == 400
     assert config["enable-prefix-caching"] is True
+
+
+def test_a_processor_reads_every_prompt_at_once(checkpoint: Checkpoint) -> None:
+    command = vllm_command(checkpoint, OPTIONS, 4321)
+    assert "--no-enable-chunked-prefill" in command
+    longest = int(_after(command, "--max-num-batched-tokens"))
+    assert longest >= checkpoint.manifest.max_model_len

@@ -82,3 +82,12 @@ def test_a_model_and_a_text_on_disk(base_folder: Path, tmp_path: Path) -> None:
         text_loss_of_model(base_folder, tmp_path / "none.txt", device="cpu")
     with pytest.raises(DataError):
         text_loss_of_model(tmp_path, text, device="cpu")
+
+
+def test_among_text_tokens_the_others_have_no_share(make_model: MakeModel) -> None:
+    model = make_model("llama", 50)
+    ids = TOKENS % 40
+    with torch.no_grad():
+        model.get_output_embeddings().weight.zero_()
+    found = text_loss(model, ids, window=16, stride=8, text_tokens=40).perplexity()
+    assert found.value == pytest.approx(40.0, rel=1e-5)

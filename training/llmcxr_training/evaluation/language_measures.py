@@ -57,8 +57,9 @@ def language_measures(
         )
         return model
 
-    first = _loss(config, folder, _digest_of(config.base), token_ids, before)
-    second = _loss(config, folder, "".join(weights), token_ids, after)
+    text_tokens = checkpoint.manifest.vocabulary.image_offset
+    first = _loss(config, folder, _digest_of(config.base), token_ids, text_tokens, before)
+    second = _loss(config, folder, "".join(weights), token_ids, text_tokens, after)
     figures.add(f"language.{NAME}_before", first.perplexity(resamples=config.resamples))
     figures.add(f"language.{NAME}_after", second.perplexity(resamples=config.resamples))
     figures.add(f"language.{NAME}_ratio", second.ratio_to(first, resamples=config.resamples))
@@ -69,6 +70,7 @@ def _loss(
     folder: Path,
     model_digest: str,
     token_ids: torch.Tensor,
+    text_tokens: int,
     load: Callable[[], nn.Module],
 ) -> TextLoss:
     """Every part is kept under everything that it depends on: a whole text takes long."""
@@ -82,9 +84,13 @@ def _loss(
 
         def compute(ids: torch.Tensor = ids) -> Arrays:
             with autocast(device, dtype):
-                return {"nll": text_loss(loaded(), ids, window=window, stride=stride).nll}
+                found = text_loss(
+                    loaded(), ids, window=window, stride=stride, text_tokens=text_tokens
+                )
+            return {"nll": found.nll}
 
-        said = hashlib.sha256(f"{model_digest}\0{window}\0{stride}\0{dtype}\0".encode())
+        settings = (model_digest, window, stride, dtype, text_tokens)
+        said = hashlib.sha256("\0".join(map(str, settings)).encode())
         said.update(ids.numpy().tobytes())
         path = folder / f"text-loss-{said.hexdigest()[:16]}.npz"
         losses.append(kept(path, compute)["nll"][dropped:])

@@ -100,8 +100,24 @@ def text_loss_of_model(
 
 
 @torch.no_grad()
-def text_loss(model: nn.Module, token_ids: Tensor, *, window: int, stride: int) -> TextLoss:
+def text_loss(
+    model: nn.Module,
+    token_ids: Tensor,
+    *,
+    window: int,
+    stride: int,
+    text_tokens: int | None = None,
+) -> TextLoss:
     """Score `token_ids` (T,) with a Hugging Face causal language model, each token once.
+
+    Args:
+        model: gives logits over its vocabulary.
+        token_ids: of the text.
+        window: most tokens at once.
+        stride: tokens scored in each window after the first.
+        text_tokens: only the ids below this take part in the softmax. A model with image tokens
+            is served like that, and was trained like that: what a text token is likelier than
+            are the other text tokens.
 
     Raises:
         ValueError: fewer than two tokens, or a stride outside 1 to `window` - 1.
@@ -120,7 +136,8 @@ def text_loss(model: nn.Module, token_ids: Tensor, *, window: int, stride: int) 
             ids = token_ids[begin:end].to(device)
             logits = model(input_ids=ids.unsqueeze(0), use_cache=False).logits[0]
             scored = end - done
-            nll = F.cross_entropy(logits[-scored - 1 : -1].float(), ids[-scored:], reduction="none")
+            scores = logits[-scored - 1 : -1, :text_tokens].float()
+            nll = F.cross_entropy(scores, ids[-scored:], reduction="none")
             parts.append(nll.double().cpu())
             progress.update(scored)
             done = end
