@@ -176,13 +176,16 @@ def check_vllm(_: Settings) -> Finding:
 
 
 def check_vllm_url(settings: Settings) -> Finding:
-    """Whether the vLLM that is named answers and serves this checkpoint."""
+    """Whether the vLLM servers that are named answer and serve this checkpoint."""
+    findings = [_check_one_vllm(settings, url) for url in settings.vllm_urls]
+    return next((f for f in findings if f.level is not Level.GOOD), findings[0])
+
+
+def _check_one_vllm(settings: Settings, url: str) -> Finding:
     key = settings.vllm_api_key
     headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
     try:
-        response = httpx.get(
-            f"{settings.vllm_url}/v1/models", headers=headers, timeout=10.0, trust_env=False
-        )
+        response = httpx.get(f"{url}/v1/models", headers=headers, timeout=10.0, trust_env=False)
         response.raise_for_status()
         served = {model["id"]: model for model in response.json()["data"]}
         manifest = read_manifest(settings.checkpoint)

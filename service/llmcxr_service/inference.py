@@ -15,7 +15,6 @@ from torch import Tensor
 
 from llmcxr_models.checkpoint import Manifest
 from llmcxr_models.errors import (
-    GenerationError,
     GeneratorMisbehaved,
     InvalidImageTokens,
     InvalidText,
@@ -31,7 +30,7 @@ from llmcxr_service.generator import Generation, Generator, Sampling
 from llmcxr_service.observability import Metrics, Stopwatch
 from llmcxr_service.observing import compare_with_text, observe
 from llmcxr_service.quality import Quality, compare
-from llmcxr_service.readiness import Readiness
+from llmcxr_service.readiness import AnyReadiness
 from llmcxr_service.vision import DecodeRadiograph, Vision
 
 T = TypeVar("T")
@@ -118,7 +117,7 @@ class Inference:
     vision: Vision
     gatekeeper: Gatekeeper
     generator: Generator
-    readiness: Readiness
+    readiness: AnyReadiness
     metrics: Metrics
     executor: Executor
 
@@ -286,11 +285,7 @@ class Inference:
         return TextAnswer(text, sampling.seed, usage, watch.timings_ms(), warnings + notes)
 
     async def _generate(self, prompt: Prompt, sampling: Sampling) -> Generation:
-        try:
-            generation = await self.generator.generate(prompt, sampling)
-        except GenerationError:
-            self.readiness.doubt()
-            raise
+        generation = await self.generator.generate(prompt, sampling)
         self.metrics.tokens.labels("prompt").inc(generation.prompt_tokens)
         self.metrics.tokens.labels("completion").inc(len(generation.token_ids))
         return generation

@@ -93,7 +93,37 @@ class Metrics:
             registry=registry,
         )
         self.vllm_up = Gauge(
-            "llmcxr_vllm_up", "Whether vLLM answers as it should.", registry=registry
+            "llmcxr_vllm_up", "Whether a vLLM answers as it should.", registry=registry
+        )
+        # Replicas are named by their place in the settings: a URL would tell of the network.
+        self.vllm_replica_up = Gauge(
+            "llmcxr_vllm_replica_up",
+            "Whether this vLLM answers as it should.",
+            ["replica"],
+            registry=registry,
+        )
+        self.vllm_running = Gauge(
+            "llmcxr_vllm_running_calls",
+            "Calls to this vLLM that are under way.",
+            ["replica"],
+            registry=registry,
+        )
+        self.vllm_circuit_open = Gauge(
+            "llmcxr_vllm_circuit_open",
+            "1: this vLLM failed again and again, and is tried by single calls only.",
+            ["replica"],
+            registry=registry,
+        )
+        self.vllm_calls = Counter(
+            "llmcxr_vllm_calls",
+            "Calls to vLLM, by what became of them.",
+            ["replica", "outcome"],
+            registry=registry,
+        )
+        self.vllm_retries = Counter(
+            "llmcxr_vllm_retries",
+            "Calls that were made again, because the model had not worked on them.",
+            registry=registry,
         )
 
 

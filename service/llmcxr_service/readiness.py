@@ -1,10 +1,13 @@
-"""Whether vLLM answers, and serves exactly the checkpoint that this gateway has open."""
+"""Whether vLLM answers, and serves exactly the checkpoint that this gateway has open.
+
+`Readiness` is that of one server, `AnyReadiness` that of all of them: one is enough.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import httpx
@@ -15,7 +18,7 @@ from llmcxr_models.errors import GeneratorUnavailable
 from llmcxr_service.generator import Endpoint, authorization
 
 _FRESH_SECONDS = 0.25
-_INTERVAL_SECONDS = 5.0
+_INTERVAL_SECONDS = 2.0
 _RETRY_AFTER_SECONDS = 5
 _TIMEOUT = httpx.Timeout(3.0)
 
@@ -77,18 +80,17 @@ class Readiness:
         self._looking = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
-    async def require(self) -> None:
-        """Return where the last look found all well, or a new one does.
+    @property
+    def is_fine(self) -> bool:
+        """Whether the last look found all well, and nothing failed since."""
+        return not self._reasons
 
-        Raises:
-            GeneratorUnavailable: vLLM does not answer, or serves something else.
-        """
-        if self._reasons and await self.look():
-            raise GeneratorUnavailable(
-                f"The language model is not ready. {' '.join(self._reasons)}",
-                reason="not-ready",
-                retry_after_seconds=self._retry_after_seconds(),
-            )
+    @property
+    def retry_after_seconds(self) -> int:
+        """When it is worth trying again."""
+        if self._process is None:
+            return _RETRY_AFTER_SECONDS
+        return self._process.retry_after_seconds
 
     async def look(self) -> tuple[str, ...]:
         """Ask now; what is wrong, as sentences. Looks that come together share one call."""
@@ -113,11 +115,6 @@ class Readiness:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-
-    def _retry_after_seconds(self) -> int:
-        if self._process is None:
-            return _RETRY_AFTER_SECONDS
-        return self._process.retry_after_seconds
 
     async def _watch(self) -> None:
         while True:
@@ -151,3 +148,46 @@ class Readiness:
         if (served.max_model_len or 0) < self._manifest.max_model_len:
             return ["vLLM's longest sequence is shorter than the checkpoint's."]
         return []
+
+
+class AnyReadiness:
+    """That of several servers, of which one is enough.
+
+    Args:
+        parts: at least one.
+    """
+
+    def __init__(self, parts: Sequence[Readiness]) -> None:
+        self._parts = parts
+
+    async def require(self) -> None:
+        """Return where a server was all well when last looked at, or a new look finds one.
+
+        Raises:
+            GeneratorUnavailable: no vLLM answers and serves this checkpoint.
+        """
+        if any(part.is_fine for part in self._parts):
+            return
+        reasons = await self.look()
+        if reasons:
+            raise GeneratorUnavailable(
+                f"The language model is not ready. {' '.join(reasons)}",
+                reason="not-ready",
+                retry_after_seconds=min(part.retry_after_seconds for part in self._parts),
+            )
+
+    async def look(self) -> tuple[str, ...]:
+        """Ask all now; where none is well, what is wrong with them, each sentence once."""
+        found = await asyncio.gather(*(part.look() for part in self._parts))
+        if not all(found):
+            return ()
+        return tuple(dict.fromkeys(reason for reasons in found for reason in reasons))
+
+    def start(self) -> None:
+        """Look at each every few seconds from now on."""
+        for part in self._parts:
+            part.start()
+
+    async def stop(self) -> None:
+        """Stop looking."""
+        await asyncio.gather(*(part.stop() for part in self._parts))

@@ -21,14 +21,14 @@ from llmcxr_service.decode_template import WorkerOptions
 from llmcxr_service.deliveries.destinations import load_destinations
 from llmcxr_service.deliveries.place import place_of
 from llmcxr_service.gatekeeper import Gatekeeper, PixelGate
-from llmcxr_service.generator import Endpoint, FixedEndpoint, VllmGenerator
 from llmcxr_service.inference import Inference
 from llmcxr_service.intake_dicom.opening import open_archives, open_reception, read_rules
 from llmcxr_service.intake_dicom.reception import Reception
 from llmcxr_service.intake_dicom.wado import Archives
+from llmcxr_service.language_model import open_language_model
 from llmcxr_service.limits import Admission
 from llmcxr_service.observability import Metrics
-from llmcxr_service.readiness import Readiness
+from llmcxr_service.readiness import AnyReadiness
 from llmcxr_service.rendering import ModelIdentity
 from llmcxr_service.settings import Settings
 from llmcxr_service.vision import Vision, choose_device
@@ -39,9 +39,6 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger(__name__)
 
 _CPU_THREADS = 4
-# vLLM closes an idle connection after 5 seconds; ours must go first, or a request would be
-# sent into a connection that is just being closed.
-_KEEPALIVE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ class Runtime:
     model: ModelIdentity
     metrics: Metrics
     admission: Admission
-    readiness: Readiness
+    readiness: AnyReadiness
     inference: Inference
     executor: Executor
     decoder: DecodePool
@@ -111,9 +108,8 @@ async def open_runtime(
         decoder.start()
         stack.push_async_callback(decoder.stop)
         # 3. vLLM before the VQ-GAN, because it takes longest.
-        client = await stack.enter_async_context(_client(settings, transport))
-        endpoint, readiness = await _language_model(
-            settings, checkpoint, client, metrics, stack, own=transport is None
+        language_model = await stack.enter_async_context(
+            open_language_model(settings, checkpoint, metrics, transport)
         )
         # 4. The VQ-GAN.
         vision = await asyncio.to_thread(_load_vision, settings, checkpoint, metrics)
@@ -130,20 +126,19 @@ async def open_runtime(
             decode_radiograph=decoder.radiograph,
             vision=vision,
             gatekeeper=await asyncio.to_thread(_load_gatekeeper, settings, checkpoint),
-            generator=VllmGenerator(
-                client,
-                endpoint,
-                checkpoint.manifest.served_name,
-                timeout_seconds=settings.request_timeout_seconds,
-            ),
-            readiness=readiness,
+            generator=language_model.generator,
+            readiness=language_model.readiness,
             metrics=metrics,
             executor=executor,
         )
         deliveries = await _deliveries(settings, inference, model, metrics, stack)
         reception = await _reception(settings, deliveries, decoder, metrics, stack)
         archives = await asyncio.to_thread(open_archives, settings)
-        admission = Admission(settings.max_pending, metrics.pending.set)
+        admission = Admission(
+            settings.max_pending,
+            metrics.pending.set,
+            longest_seconds=settings.request_timeout_seconds,
+        )
         LOGGER.info("weights loaded", extra={"fields": {"model": model.name}})
         yield Runtime(
             settings,
@@ -151,7 +146,7 @@ async def open_runtime(
             model,
             metrics,
             admission,
-            readiness,
+            language_model.readiness,
             inference,
             executor,
             decoder,
@@ -228,57 +223,6 @@ def _decode_pool(settings: Settings, checkpoint: Checkpoint, metrics: Metrics) -
         workers=settings.decode_workers,
         on_restart=lambda reason: metrics.decode_restarts.labels(reason).inc(),
     )
-
-
-def _client(settings: Settings, transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        transport=transport,
-        timeout=httpx.Timeout(settings.request_timeout_seconds, connect=5.0),
-        limits=httpx.Limits(max_connections=None, keepalive_expiry=_KEEPALIVE_SECONDS),
-        follow_redirects=False,
-        # No proxy and no .netrc: the environment is read in one place only.
-        trust_env=False,
-    )
-
-
-async def _language_model(
-    settings: Settings,
-    checkpoint: Checkpoint,
-    client: httpx.AsyncClient,
-    metrics: Metrics,
-    stack: AsyncExitStack,
-    *,
-    own: bool,
-) -> tuple[Endpoint, Readiness]:
-    """The vLLM that was named, or else one that is started here and stopped with us."""
-    endpoint: Endpoint
-    process = None
-    if settings.vllm_url is not None:
-        endpoint = FixedEndpoint(settings.vllm_url, settings.vllm_api_key)
-    elif not own:
-        endpoint = FixedEndpoint("http://vllm", settings.vllm_api_key)
-    else:
-        from llmcxr_service.vllm_process import VllmOptions, VllmSupervisor
-
-        process = VllmSupervisor(
-            checkpoint,
-            VllmOptions(
-                dtype=settings.vllm_dtype,
-                eager=settings.vllm_eager,
-                kv_cache_gib=settings.vllm_kv_cache_gib,
-                max_num_seqs=settings.vllm_max_num_seqs,
-                start_timeout_seconds=settings.vllm_start_timeout_seconds,
-            ),
-        )
-        await process.start()
-        stack.push_async_callback(process.stop)
-        endpoint = process
-    readiness = Readiness(
-        client, endpoint, checkpoint.manifest, on_change=metrics.vllm_up.set, process=process
-    )
-    readiness.start()
-    stack.push_async_callback(readiness.stop)
-    return endpoint, readiness
 
 
 def _load_vision(settings: Settings, checkpoint: Checkpoint, metrics: Metrics) -> Vision:
