@@ -11,21 +11,27 @@ from types import FrameType
 from typing import Annotated
 
 import typer
+from llmcxr_service.deliveries_command import app as deliveries
+from llmcxr_service.dicom_command import dicom_check, dicom_listen
+from llmcxr_service.keys_command import app as keys
+from llmcxr_service.settings import Settings, SettingsError, load_settings
 from rich.console import Console
 
 from llmcxr_service.client import Client, ServiceError
-from llmcxr_service.deliveries_command import app as deliveries
-from llmcxr_service.dicom_command import dicom_check, dicom_listen
-from llmcxr_service.settings import Settings, SettingsError, load_settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(deliveries, name="deliveries")
+app.add_typer(keys, name="keys")
 console = Console()
 problems = Console(stderr=True)
 
 Url = Annotated[str, typer.Option(help="Where the service listens; else as LLMCXR_HOST/PORT.")]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(help="File with an API key; else as LLMCXR_KEY_FILE.", dir_okay=False),
+]
 Seed = Annotated[int | None, typer.Option(min=0, help="The same seed, the same answer.")]
 
 
@@ -38,6 +44,7 @@ def serve(
     # torch is loaded, so it stands before the import.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from llmcxr_service.deliveries.outcome import DestinationsError
+
     from llmcxr_service.serving import run_service
 
     with spoken(DestinationsError):
@@ -91,9 +98,10 @@ def report(
     indication: Annotated[str, typer.Option(help="Why the study was made.")] = "",
     seed: Seed = None,
     url: Url = "",
+    key_file: KeyFile = None,
 ) -> None:
     """Print the draft report of a radiograph, by a running service."""
-    with spoken(), Client(url or own_url()) as client:
+    with spoken(), Client(url or own_url(), key=key_of(key_file)) as client:
         answer = client.report(file.read_bytes(), indication=indication, seed=seed)
     for name in ("findings", "impression"):
         if answer[name]:
@@ -111,9 +119,10 @@ def image(
     output: Annotated[Path, typer.Option("--output", "-o", help="The PNG to write.")],
     seed: Seed = None,
     url: Url = "",
+    key_file: KeyFile = None,
 ) -> None:
     """Draw a synthetic radiograph for a report, by a running service."""
-    with spoken(), Client(url or own_url()) as client:
+    with spoken(), Client(url or own_url(), key=key_of(key_file)) as client:
         drawn = client.image(text, seed=seed)
     output.write_bytes(drawn.png)
     console.print(f"{output}: AI-generated, research use only; seed {drawn.answer['seed']}.")
@@ -152,7 +161,23 @@ def own_url() -> str:
     """Where the service listens by the settings of this environment."""
     settings = settings_or_exit()
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104
-    return f"http://{host}:{settings.port}"
+    scheme = "https" if settings.tls_certificate else "http"
+    return f"{scheme}://{host}:{settings.port}"
+
+
+def key_of(file: Path | None) -> str | None:
+    """The API key in a file, or in the one that the settings name.
+
+    Raises:
+        ServiceError: it cannot be read.
+    """
+    file = file or settings_or_exit().key_file
+    if file is None:
+        return None
+    try:
+        return file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        raise ServiceError("The file with the API key cannot be read.") from None
 
 
 @contextmanager

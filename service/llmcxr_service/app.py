@@ -11,6 +11,13 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from llmcxr_service.access.middleware import Access
+from llmcxr_service.access.opening import open_door
+from llmcxr_service.body_limit import BodyLimit
+from llmcxr_service.deadline import Deadlines
+from llmcxr_service.observability import Metrics, Observability
+from llmcxr_service.runtime import open_runtime
+from llmcxr_service.settings import Settings
 from starlette.routing import Route
 
 from llmcxr_service import (
@@ -21,11 +28,6 @@ from llmcxr_service import (
     routes_dicom,
     routes_status,
 )
-from llmcxr_service.body_limit import BodyLimit
-from llmcxr_service.deadline import Deadlines
-from llmcxr_service.observability import Metrics, Observability
-from llmcxr_service.runtime import open_runtime
-from llmcxr_service.settings import Settings
 
 _DESCRIPTION = (
     "Chest radiograph to draft report, and report to synthetic chest radiograph, by one language"
@@ -41,12 +43,15 @@ def create_app(settings: Settings, *, transport: httpx.AsyncBaseTransport | None
         transport: how vLLM is reached instead of over the network; then none is started.
     """
     metrics = Metrics()
+    door = open_door(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_runtime(settings, metrics, transport) as runtime:
             app.state.runtime = runtime
+            app.state.door = door
             yield
+        await door.close()
 
     # Its page comes without the content delivery network of FastAPI's own: hospitals have none.
     app = FastAPIOffline(
@@ -75,6 +80,7 @@ def create_app(settings: Settings, *, transport: httpx.AsyncBaseTransport | None
         larger={routes_dicom.PREFIX: settings.dicom_max_store_bytes},
     )
     app.add_middleware(Deadlines)
+    app.add_middleware(Access, door=door, routes=lambda: app.routes, registry=metrics.registry)
     app.add_middleware(Observability, metrics=metrics, routes=paths)
 
     def openapi() -> dict[str, Any]:

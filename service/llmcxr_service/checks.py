@@ -19,6 +19,7 @@ import torch
 from llmcxr_models.checkpoint import Checkpoint, read_manifest
 from llmcxr_models.errors import CheckpointError, CxrError
 from llmcxr_models.vllm_distribution import vllm_version
+from llmcxr_service.access.opening import open_door, warn_of_access
 from llmcxr_service.settings import Settings
 from llmcxr_service.vllm_command import (
     GIB,
@@ -71,6 +72,7 @@ def check_installation(settings: Settings) -> Iterator[Finding]:
         check_disk,
         check_port,
         check_dicom,
+        check_callers,
     )
     for look in looks:
         yield look(settings)
@@ -88,6 +90,18 @@ def check_dicom(settings: Settings) -> Finding:
     except (CxrError, DestinationsError) as error:
         return Finding(Level.WRONG, str(error))
     return Finding(Level.GOOD, "Rules and archives for receiving DICOM can be used.")
+
+
+def check_callers(settings: Settings) -> Finding:
+    """Whether callers have to say who they are, and can."""
+    try:
+        open_door(settings)
+        doubts = warn_of_access(settings)
+    except CxrError as error:
+        return Finding(Level.WRONG, str(error))
+    if doubts:
+        return Finding(Level.DOUBT, " ".join(doubts))
+    return Finding(Level.GOOD, "Callers have to say who they are.")
 
 
 def check_python(_: Settings) -> Finding:

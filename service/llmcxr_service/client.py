@@ -32,6 +32,7 @@ class Client:
 
     Args:
         url: where it listens.
+        key: API key, or token; None where it asks for none.
         timeout_seconds: for one call; a CPU may draw an image for a minute.
         transport: how it is reached instead of over the network.
     """
@@ -40,13 +41,18 @@ class Client:
         self,
         url: str,
         *,
+        key: str | None = None,
         timeout_seconds: float = 600.0,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._url = url.rstrip("/")
         # A proxy would see radiographs; who needs one names the service's address behind it.
         self._http = httpx.Client(
-            base_url=self._url, timeout=timeout_seconds, transport=transport, trust_env=False
+            base_url=self._url,
+            headers={} if key is None else {"Authorization": f"Bearer {key}"},
+            timeout=timeout_seconds,
+            transport=transport,
+            trust_env=False,
         )
 
     def __enter__(self) -> Self:

@@ -19,6 +19,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from llmcxr_models.checkpoint import read_manifest
+from llmcxr_models.preprocess import to_grey8, to_pixels
+from llmcxr_models.radiograph_file import read_radiograph
+from llmcxr_service.demo_picture import NOTICE, side_by_side
+from llmcxr_service.settings import Settings
+from llmcxr_service.vllm_process import VllmState, state_directory
 from PIL import Image
 from rich.console import Console
 from rich.panel import Panel
@@ -26,13 +32,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from llmcxr_models.checkpoint import read_manifest
-from llmcxr_models.preprocess import to_grey8, to_pixels
-from llmcxr_models.radiograph_file import read_radiograph
 from llmcxr_service.client import Client, DrawnImage
-from llmcxr_service.demo_picture import NOTICE, side_by_side
-from llmcxr_service.settings import Settings
-from llmcxr_service.vllm_process import VllmState, state_directory
 
 HOST = "127.0.0.1"
 DICOM_SAMPLE = "example-patient.dcm"
@@ -203,7 +203,8 @@ def _timed(timings: dict[str, float], name: str, act: Any) -> Any:  # noqa: ANN4
 
 def _environment(inherited: Mapping[str, str], port: int) -> dict[str, str]:
     """The user's own settings, but a port of its own and, if not set, a fast start."""
-    ours = {"LLMCXR_HOST": HOST, "LLMCXR_PORT": str(port)}
+    # Open, but only on loopback, on a port drawn at random, for a minute, with public pictures.
+    ours = {"LLMCXR_HOST": HOST, "LLMCXR_PORT": str(port), "LLMCXR_OPEN": "true"}
     return {"LLMCXR_VLLM_EAGER": "true", **inherited, **ours}
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel
-
+from llmcxr_service.access.documenting import add_access
 from llmcxr_service.intake import FORM, JSON, RAW_MEDIA_TYPES, TEXT
 from llmcxr_service.problems import MEDIA_TYPE, Problem
+from pydantic import BaseModel
 
 PNG = "image/png"
 
@@ -122,6 +122,7 @@ def build(app: FastAPI) -> dict[str, Any]:
                 schema = content.get(JSON, {}).get("schema", {})
                 if schema.get("$ref") == f"#/components/schemas/{Problem.__name__}":
                     content[MEDIA_TYPE] = content.pop(JSON)
+    add_access(document, f"#/components/schemas/{Problem.__name__}")
     return document
 
 

@@ -167,15 +167,31 @@ class InstanceNotFound(RequestError):
 
 
 class Unauthenticated(CxrError):
-    """The request brings no credentials, or none that are accepted."""
+    """The request brings no credentials, or none that are accepted.
+
+    Attributes:
+        cause: for the operator; the caller is told the reason only.
+    """
 
     default_reason = "refused-credentials"
 
+    def __init__(self, message: str, *, reason: str, cause: str) -> None:
+        super().__init__(message, reason=reason)
+        self.cause = cause
+
 
 class Forbidden(CxrError):
-    """The caller is known, and may not do this."""
+    """The caller is known, and may not do this.
+
+    Attributes:
+        scopes: one of these would do.
+    """
 
     default_reason = "scope"
+
+    def __init__(self, message: str, *, scopes: frozenset[str] = frozenset()) -> None:
+        super().__init__(message)
+        self.scopes = scopes
 
 
 class RateLimited(CxrError):

@@ -56,6 +56,7 @@ def start_service(log: Path) -> tuple[subprocess.Popen[bytes], str]:
         "LLMCXR_CHECKPOINT": str(ROOT / "checkpoints" / "demo"),
         **os.environ,
         "LLMCXR_HOST": "127.0.0.1",
+        "LLMCXR_OPEN": "true",
         "LLMCXR_PORT": str(port),
         "LLMCXR_VLLM_EAGER": "true",
     }

@@ -28,13 +28,12 @@ from typing import Any
 
 import httpx
 import uvicorn
+from llmcxr_models.checkpoint import Checkpoint
 from rich.console import Console
 from tests.checkpoints import build_checkpoint
 from tests.fakes import FakeVllm
 from tests.hostile import identifiers
 from tests.hostile.identifiers import CANARIES
-
-from llmcxr_models.checkpoint import Checkpoint
 
 _START_SECONDS = 120.0
 
@@ -130,6 +129,7 @@ def serve(folder: Path) -> Iterator[tuple[str, Path]]:
             "LLMCXR_CHECKPOINT": str(checkpoint),
             "LLMCXR_VLLM_URL": vllm,
             "LLMCXR_PORT": str(port),
+            "LLMCXR_OPEN": "true",
             "LLMCXR_DEVICE": "cpu",
             "LLMCXR_VQGAN_THREADS": "1",
             "LLMCXR_LOG_LEVEL": "DEBUG",

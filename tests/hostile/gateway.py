@@ -10,13 +10,13 @@ from typing import Any
 
 import httpx
 from fastapi import FastAPI
+from llmcxr_models.checkpoint import Checkpoint
+from llmcxr_service.decode_pool import Restart
+from llmcxr_service.settings import Settings
 from tests.checkpoints import build_checkpoint
 from tests.fakes import FakeVllm
 
-from llmcxr_models.checkpoint import Checkpoint
 from llmcxr_service.app import create_app
-from llmcxr_service.decode_pool import Restart
-from llmcxr_service.settings import Settings
 
 
 @asynccontextmanager
@@ -28,7 +28,8 @@ async def gateway(**changes: Any) -> AsyncIterator[tuple[httpx.AsyncClient, Fast
         vllm = FakeVllm(
             manifest.served_name, manifest.vocabulary.size, max_model_len=manifest.max_model_len
         )
-        settings = Settings(checkpoint=path, device="cpu", vqgan_threads=1, **changes)
+        defaults = {"checkpoint": path, "open": True, "device": "cpu", "vqgan_threads": 1}
+        settings = Settings(**{**defaults, **changes})
         app = create_app(settings, transport=httpx.ASGITransport(vllm.app()))
         async with (
             app.router.lifespan_context(app),

@@ -15,12 +15,12 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from llmcxr_models.checkpoint import Checkpoint
+from llmcxr_service.settings import Settings
 from starlette.types import ASGIApp
 from tests.fakes import FakeVllm
 
-from llmcxr_models.checkpoint import Checkpoint
 from llmcxr_service.app import create_app
-from llmcxr_service.settings import Settings
 
 
 @dataclass
@@ -54,6 +54,8 @@ def make_settings(checkpoint_path: Path) -> Callable[..., Settings]:
         defaults = {
             "checkpoint": checkpoint_path,
             "device": "cpu",
+            # Who may call is tested on its own, in tests/service/access.
+            "open": True,
             "vqgan_threads": 1,
             "micro_batch_wait_ms": 2.0,
         }

@@ -1,0 +1,90 @@
+"""How often a caller may ask: a sliding window, in memory or in a Redis that replicas share."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+
+from limits import parse
+from limits.aio.storage import MemoryStorage, Storage
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from limits.errors import ConfigurationError, StorageError
+from limits.storage import storage_from_string
+
+from llmcxr_service.errors import AccessError, RateLimited
+
+log = logging.getLogger(__name__)
+
+_STORE_SECONDS = 0.5
+"""A Redis that takes longer counts as away: no caller shall wait for its own limit."""
+_PAUSE_SECONDS = 5.0
+
+
+class Rates:
+    """Counts requests by caller.
+
+    While the Redis is away each replica counts for itself, so that a caller has at most the limit
+    at each of them, and nobody is refused because of it.
+
+    Args:
+        limit: such as `600/minute`.
+        store: URL of a Redis; None: memory.
+        clock: seconds that only grow.
+
+    Raises:
+        AccessError: the URL cannot be used.
+    """
+
+    def __init__(
+        self, limit: str, store: str | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._limit = parse(limit)
+        self._own = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._shared = None if store is None else SlidingWindowCounterRateLimiter(_redis(store))
+        self._clock = clock
+        self._away_until = float("-inf")
+
+    async def count(self, caller: str) -> None:
+        """Count a request.
+
+        Raises:
+            RateLimited: it is one too many.
+        """
+        if self._shared is not None and self._clock() >= self._away_until:
+            try:
+                await self._count(self._shared, caller)
+            except StorageError:
+                self._away_until = self._clock() + _PAUSE_SECONDS
+                log.warning("the store of rate limits is away; this replica counts for itself")
+            else:
+                return
+        await self._count(self._own, caller)
+
+    async def _count(self, limiter: SlidingWindowCounterRateLimiter, caller: str) -> None:
+        if await limiter.hit(self._limit, caller):
+            return
+        window = await limiter.get_window_stats(self._limit, caller)
+        # Of the sliding window's own end; at most its whole length.
+        seconds = min(window.reset_time - time.time(), float(self._limit.get_expiry()))
+        raise RateLimited(
+            "This caller asks too often.", retry_after_seconds=max(1, math.ceil(seconds))
+        )
+
+
+def _redis(url: str) -> Storage:
+    try:
+        storage = storage_from_string(
+            f"async+{url}",
+            implementation="redispy",
+            wrap_exceptions=True,
+            socket_timeout=_STORE_SECONDS,
+            socket_connect_timeout=_STORE_SECONDS,
+        )
+    except (ConfigurationError, ValueError):
+        # Its own text quotes the URL, which may hold a password.
+        storage = None
+    if not isinstance(storage, Storage):
+        raise AccessError("LLMCXR_RATE_LIMIT_STORE cannot be used.")
+    return storage
