@@ -34,11 +34,12 @@ from pydicom.uid import generate_uid
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from llmcxr_models.checkpoint import Checkpoint  # noqa: E402
 from tests import pictures  # noqa: E402
 from tests.checkpoints import build_checkpoint  # noqa: E402
 from tests.fakes import FakeVllm  # noqa: E402
 from tests.service.conftest import serve  # noqa: E402
+
+from llmcxr_models.checkpoint import Checkpoint  # noqa: E402
 
 LONGEST_RUN_SECONDS = 4.0
 IN_START = 0.1
@@ -136,10 +137,9 @@ class Gateway:
 def nurse() -> None:
     """Load the libraries, then start gateways as we are told to."""
     # What `llmcxr serve` imports sooner or later; nothing of it starts a thread.
+    from llmcxr_service.__main__ import serve as serve_command
     from llmcxr_service.deliveries import service  # noqa: F401
     from llmcxr_service.outputs import formats  # noqa: F401
-
-    from llmcxr_service.__main__ import serve as serve_command
     from llmcxr_service.serving import run_service  # noqa: F401
 
     ended: set[int] = set()

@@ -34,11 +34,12 @@ from tokenizers import Tokenizer
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from llmcxr_models.checkpoint import TOKENIZER, Checkpoint  # noqa: E402
 from tests import pictures  # noqa: E402
 from tests.checkpoints import build_checkpoint  # noqa: E402
 from tests.fakes import FakeVllm  # noqa: E402
 from tests.service.conftest import serve  # noqa: E402
+
+from llmcxr_models.checkpoint import TOKENIZER, Checkpoint  # noqa: E402
 
 INSIDE = "ROUND_TRIP_INSIDE"
 PROGRAMS = ("Orthanc", "storescu", "storescp", "echoscu", "unshare", "ip")

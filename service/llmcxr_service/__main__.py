@@ -11,13 +11,13 @@ from types import FrameType
 from typing import Annotated
 
 import typer
+from rich.console import Console
+
+from llmcxr_service.client import Client, ServiceError
 from llmcxr_service.deliveries_command import app as deliveries
 from llmcxr_service.dicom_command import dicom_check, dicom_listen
 from llmcxr_service.keys_command import app as keys
 from llmcxr_service.settings import Settings, SettingsError, load_settings
-from rich.console import Console
-
-from llmcxr_service.client import Client, ServiceError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -44,7 +44,6 @@ def serve(
     # torch is loaded, so it stands before the import.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from llmcxr_service.deliveries.outcome import DestinationsError
-
     from llmcxr_service.serving import run_service
 
     with spoken(DestinationsError):

@@ -11,13 +11,6 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from llmcxr_service.access.middleware import Access
-from llmcxr_service.access.opening import open_door
-from llmcxr_service.body_limit import BodyLimit
-from llmcxr_service.deadline import Deadlines
-from llmcxr_service.observability import Metrics, Observability
-from llmcxr_service.runtime import open_runtime
-from llmcxr_service.settings import Settings
 from starlette.routing import Route
 
 from llmcxr_service import (
@@ -28,6 +21,13 @@ from llmcxr_service import (
     routes_dicom,
     routes_status,
 )
+from llmcxr_service.access.middleware import Access
+from llmcxr_service.access.opening import open_door
+from llmcxr_service.body_limit import BodyLimit
+from llmcxr_service.deadline import Deadlines
+from llmcxr_service.observability import Metrics, Observability
+from llmcxr_service.runtime import open_runtime
+from llmcxr_service.settings import Settings
 
 _DESCRIPTION = (
     "Chest radiograph to draft report, and report to synthetic chest radiograph, by one language"

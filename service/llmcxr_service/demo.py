@@ -19,12 +19,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from llmcxr_models.checkpoint import read_manifest
-from llmcxr_models.preprocess import to_grey8, to_pixels
-from llmcxr_models.radiograph_file import read_radiograph
-from llmcxr_service.demo_picture import NOTICE, side_by_side
-from llmcxr_service.settings import Settings
-from llmcxr_service.vllm_process import VllmState, state_directory
 from PIL import Image
 from rich.console import Console
 from rich.panel import Panel
@@ -32,7 +26,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from llmcxr_models.checkpoint import read_manifest
+from llmcxr_models.preprocess import to_grey8, to_pixels
+from llmcxr_models.radiograph_file import read_radiograph
 from llmcxr_service.client import Client, DrawnImage
+from llmcxr_service.demo_picture import NOTICE, side_by_side
+from llmcxr_service.settings import Settings
+from llmcxr_service.vllm_process import VllmState, state_directory
 
 HOST = "127.0.0.1"
 DICOM_SAMPLE = "example-patient.dcm"

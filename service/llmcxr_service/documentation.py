@@ -6,10 +6,11 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+
 from llmcxr_service.access.documenting import add_access
 from llmcxr_service.intake import FORM, JSON, RAW_MEDIA_TYPES, TEXT
 from llmcxr_service.problems import MEDIA_TYPE, Problem
-from pydantic import BaseModel
 
 PNG = "image/png"
 

@@ -10,15 +10,15 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+
 from llmcxr_models.checkpoint import Checkpoint
 from llmcxr_service.access.certificates import CertificateProtocol
 from llmcxr_service.access.opening import check_access, warn_of_access
+from llmcxr_service.app import create_app
 from llmcxr_service.deliveries.destinations import load_destinations
 from llmcxr_service.observability import configure_logging
 from llmcxr_service.settings import Settings
 from llmcxr_service.vllm_launcher import end_with_stdin
-
-from llmcxr_service.app import create_app
 
 GRACEFUL_SECONDS = 20
 """How long requests in work may go on after SIGTERM; then they are cancelled."""

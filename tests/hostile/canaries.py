@@ -28,12 +28,13 @@ from typing import Any
 
 import httpx
 import uvicorn
-from llmcxr_models.checkpoint import Checkpoint
 from rich.console import Console
 from tests.checkpoints import build_checkpoint
 from tests.fakes import FakeVllm
 from tests.hostile import identifiers
 from tests.hostile.identifiers import CANARIES
+
+from llmcxr_models.checkpoint import Checkpoint
 
 _START_SECONDS = 120.0
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import httpx
 from fastapi import FastAPI
-from llmcxr_models.checkpoint import Checkpoint
-from llmcxr_service.decode_pool import Restart
-from llmcxr_service.settings import Settings
 from tests.checkpoints import build_checkpoint
 from tests.fakes import FakeVllm
 
+from llmcxr_models.checkpoint import Checkpoint
 from llmcxr_service.app import create_app
+from llmcxr_service.decode_pool import Restart
+from llmcxr_service.settings import Settings
 
 
 @asynccontextmanager

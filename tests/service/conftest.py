@@ -15,12 +15,12 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from llmcxr_models.checkpoint import Checkpoint
-from llmcxr_service.settings import Settings
 from starlette.types import ASGIApp
 from tests.fakes import FakeVllm
 
+from llmcxr_models.checkpoint import Checkpoint
 from llmcxr_service.app import create_app
+from llmcxr_service.settings import Settings
 
 
 @dataclass

@@ -17,16 +17,16 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from llmcxr_models.checkpoint import Checkpoint
-from llmcxr_service.runtime import Runtime
-from llmcxr_service.settings import Settings
 from pydicom.uid import generate_uid
 from tests.archive import Archive
 from tests.fakes import FakeVllm
 from tests.pictures import dicom
 from tests.service.conftest import serve
 
+from llmcxr_models.checkpoint import Checkpoint
 from llmcxr_service.app import create_app
+from llmcxr_service.runtime import Runtime
+from llmcxr_service.settings import Settings
 
 T = TypeVar("T")
 
