@@ -12,8 +12,8 @@ from starlette.responses import Response
 
 from llmcxr_models.errors import InvalidRadiograph
 from llmcxr_models.report import Report
+from llmcxr_service.answers import ImageAnswer, ReportAnswer
 from llmcxr_service.draft import DraftReport, SyntheticRadiograph
-from llmcxr_service.inference import ImageAnswer, ReportAnswer
 from llmcxr_service.outputs.formats import (
     DICOM,
     IMAGES_DICOM,

@@ -9,8 +9,6 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from llmcxr_models.checkpoint import Manifest
@@ -25,72 +23,31 @@ from llmcxr_models.preprocess import to_grey8
 from llmcxr_models.prompt import Prompt, PromptBuilder
 from llmcxr_models.radiograph import Radiograph
 from llmcxr_models.text_tokenizer import TextTokenizer
+from llmcxr_service.answers import (
+    DrawnImage,
+    ImageAnswer,
+    Reconstruction,
+    ReportAnswer,
+    TextAnswer,
+    doubts_about,
+    speak_for,
+    total_usage,
+)
+from llmcxr_service.completion import OnTokens
 from llmcxr_service.gatekeeper import Gatekeeper
 from llmcxr_service.generator import Generation, Generator, Sampling
+from llmcxr_service.listening import OnText, TextListener, check_text_ids
 from llmcxr_service.observability import Metrics, Stopwatch
 from llmcxr_service.observing import compare_with_text, observe
-from llmcxr_service.quality import Quality, compare
+from llmcxr_service.quality import compare
 from llmcxr_service.readiness import AnyReadiness
 from llmcxr_service.vision import DecodeRadiograph, Vision
 
 T = TypeVar("T")
 SEEDS = 2**32
 
-
-@dataclass(frozen=True)
-class TextAnswer:
-    """Text that the model wrote.
-
-    Attributes:
-        text: without special tokens.
-        seed: with which it was drawn.
-        usage: prompt and completion tokens.
-        timings_ms: stages and total.
-        warnings: sentences for the reader.
-    """
-
-    text: str
-    seed: int
-    usage: tuple[int, int]
-    timings_ms: dict[str, float]
-    warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class ReportAnswer(TextAnswer):
-    """A drafted report, with what the model says of each finding that it was taught."""
-
-    observations: tuple[Observation, ...] = ()
-
-
-@dataclass(frozen=True)
-class DrawnImage:
-    """One synthetic radiograph: 8-bit grey (S, S), its codes (N), its seed."""
-
-    grey: NDArray[np.uint8]
-    codes: list[int]
-    seed: int
-
-
-@dataclass(frozen=True)
-class ImageAnswer:
-    """Images that the model drew; otherwise as `TextAnswer`."""
-
-    images: list[DrawnImage]
-    usage: tuple[int, int]
-    timings_ms: dict[str, float]
-    warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Reconstruction:
-    """What the VQ-GAN keeps of a radiograph: 8-bit grey (S, S), codes (N), and how near it is."""
-
-    grey: NDArray[np.uint8]
-    codes: list[int]
-    quality: Quality
-    timings_ms: dict[str, float]
-    warnings: tuple[str, ...]
+OnImageTokens = Callable[[int, int], None]
+"""Told the index of an image and how many more of its tokens are drawn; must not block."""
 
 
 @dataclass(frozen=True)
@@ -122,44 +79,81 @@ class Inference:
     executor: Executor
 
     async def report(
-        self, data: bytes, indication: str, sampling: Sampling, max_tokens: int
+        self,
+        data: bytes,
+        indication: str,
+        sampling: Sampling,
+        max_tokens: int,
+        *,
+        n: int = 1,
+        on_text: OnText | None = None,
     ) -> ReportAnswer:
         """Draft the report of a radiograph.
+
+        Args:
+            data: the file.
+            indication: why the study was made; may be empty.
+            sampling: how words are drawn.
+            max_tokens: longest draft.
+            n: drafts, with the seeds seed, seed + 1, ...; the answer is the one that the others
+                agree with most.
+            on_text: told the draft's characters as they come; with `n` of 1 only.
 
         Raises:
             CxrError: the file cannot be read, or the language model did not answer.
         """
 
-        def prompt(codes: list[int]) -> Prompt:
+        def build(codes: list[int]) -> Prompt:
             return self.prompts.report(codes, indication=indication, max_tokens=max_tokens)
 
         watch = Stopwatch(self.metrics)
-        # 1. File to codes to token ids to words.
-        answer, codes = await self._read_image(data, prompt, sampling, watch)
-        # 2. The findings, one by one.
+        # 1. File to codes to token ids.
+        prompt, codes, warnings = await self._read_image(data, build, watch)
+        # 2. Token ids to words, for each seed.
+        samplings = [replace(sampling, seed=seed) for seed in _seeds(sampling.seed, n)]
+        drafts = await self._write(prompt, samplings, watch, warnings, on_text)
+        answer, agreement, doubts = speak_for(drafts)
+        # 3. The findings, one by one.
         observations, notes = await self._observe(codes, answer.text, watch)
         return ReportAnswer(
             answer.text,
             answer.seed,
-            answer.usage,
+            total_usage(drafts),
             watch.timings_ms(),
-            answer.warnings + notes,
+            answer.warnings + doubts + notes,
+            answer.mean_log_probability,
             observations,
+            tuple(drafts) if agreement else (),
+            agreement,
         )
 
     async def question(
-        self, data: bytes, question: str, sampling: Sampling, max_tokens: int
+        self,
+        data: bytes,
+        question: str,
+        sampling: Sampling,
+        max_tokens: int,
+        *,
+        on_text: OnText | None = None,
     ) -> TextAnswer:
         """Answer a question about a radiograph; raises as `report` does."""
 
-        def prompt(codes: list[int]) -> Prompt:
+        def build(codes: list[int]) -> Prompt:
             return self.prompts.question(codes, question, max_tokens=max_tokens)
 
-        answer, _ = await self._read_image(data, prompt, sampling, Stopwatch(self.metrics))
+        watch = Stopwatch(self.metrics)
+        prompt, _, warnings = await self._read_image(data, build, watch)
+        (answer,) = await self._write(prompt, [sampling], watch, warnings, on_text)
         return answer
 
     async def instruction(
-        self, instruction: str, text: str, sampling: Sampling, max_tokens: int
+        self,
+        instruction: str,
+        text: str,
+        sampling: Sampling,
+        max_tokens: int,
+        *,
+        on_text: OnText | None = None,
     ) -> TextAnswer:
         """Follow an instruction without a radiograph; raises as `report` does."""
         watch = Stopwatch(self.metrics)
@@ -171,9 +165,12 @@ class Inference:
                 lambda: self.prompts.instruction(instruction, text, max_tokens=max_tokens)
             )
         # 3. Token ids to words.
-        return await self._write(prompt, sampling, watch, ())
+        (answer,) = await self._write(prompt, [sampling], watch, (), on_text)
+        return answer
 
-    async def draw(self, report: str, sampling: Sampling, n: int) -> ImageAnswer:
+    async def draw(
+        self, report: str, sampling: Sampling, n: int, *, on_tokens: OnImageTokens | None = None
+    ) -> ImageAnswer:
         """Draw `n` radiographs of a report, with the seeds seed, seed + 1, ...
 
         Raises:
@@ -186,18 +183,25 @@ class Inference:
         with watch.stage("prompt"):
             prompt, _ = self._fit(await self._off_loop(lambda: self.prompts.image(report)))
         # 3. Exactly one image's worth of image tokens for each seed, at the same time.
-        seeds = [(sampling.seed + i) % SEEDS for i in range(n)]
+        seeds = _seeds(sampling.seed, n)
         with watch.stage("generate"):
             generations = await _all(
-                [self._generate(prompt, replace(sampling, seed=seed)) for seed in seeds]
+                [
+                    self._generate(
+                        prompt, replace(sampling, seed=seed), self._counting(i, on_tokens)
+                    )
+                    for i, seed in enumerate(seeds)
+                ]
             )
         all_codes = [self._codes(generation) for generation in generations]
         # 4. Codes to pixels.
         with watch.stage("draw"):
             pictures = await _all([self.vision.decode(codes) for codes in all_codes])
         images = [
-            DrawnImage(to_grey8(pixels), codes, seed)
-            for pixels, codes, seed in zip(pictures, all_codes, seeds, strict=True)
+            DrawnImage(to_grey8(pixels), codes, seed, generation.mean_log_probability)
+            for pixels, codes, seed, generation in zip(
+                pictures, all_codes, seeds, generations, strict=True
+            )
         ]
         usage = (
             sum(generation.prompt_tokens for generation in generations),
@@ -225,12 +229,8 @@ class Inference:
         )
 
     async def _read_image(
-        self,
-        data: bytes,
-        build: Callable[[list[int]], Prompt],
-        sampling: Sampling,
-        watch: Stopwatch,
-    ) -> tuple[TextAnswer, list[int]]:
+        self, data: bytes, build: Callable[[list[int]], Prompt], watch: Stopwatch
+    ) -> tuple[Prompt, list[int], tuple[str, ...]]:
         # 1. Is there anybody to ask?
         await self.readiness.require()
         # 2. File to pixels to codes.
@@ -238,9 +238,7 @@ class Inference:
         # 3. Codes and words to token ids.
         with watch.stage("prompt"):
             prompt = await self._off_loop(lambda: build(codes))
-        # 4. Token ids to words.
-        answer = await self._write(prompt, sampling, watch, radiograph.warnings)
-        return answer, codes
+        return prompt, codes, radiograph.warnings
 
     async def _observe(
         self, codes: list[int], text: str, watch: Stopwatch
@@ -270,22 +268,43 @@ class Inference:
         return radiograph, pixels, codes
 
     async def _write(
-        self, prompt: Prompt, sampling: Sampling, watch: Stopwatch, warnings: tuple[str, ...]
-    ) -> TextAnswer:
+        self,
+        prompt: Prompt,
+        samplings: Sequence[Sampling],
+        watch: Stopwatch,
+        warnings: tuple[str, ...],
+        on_text: OnText | None,
+    ) -> list[TextAnswer]:
+        """Answers to one prompt, drawn at the same time."""
         prompt, notes = self._fit(prompt)
+        vocabulary = self.manifest.vocabulary
+        listener = on_text and TextListener(prompt, vocabulary, self.tokenizer, on_text)
         with watch.stage("generate"):
-            generation = await self._generate(prompt, sampling)
-        self._check_text(generation, prompt)
-        text = self.tokenizer.decode(self._without_stop(generation.token_ids)).strip()
-        if generation.finish_reason == "length":
-            notes += ("The text was cut off at its longest length.",)
-        if not text:
-            notes += ("The model wrote nothing.",)
-        usage = (generation.prompt_tokens, len(generation.token_ids))
-        return TextAnswer(text, sampling.seed, usage, watch.timings_ms(), warnings + notes)
+            generations = await _all(
+                [
+                    self._generate(prompt, sampling, listener.take if listener else None)
+                    for sampling in samplings
+                ]
+            )
+        texts = [self._text(generation, prompt) for generation in generations]
+        if listener:
+            listener.finish()
+        return [
+            TextAnswer(
+                text,
+                sampling.seed,
+                (generation.prompt_tokens, len(generation.token_ids)),
+                watch.timings_ms(),
+                warnings + notes + doubts_about(text, generation),
+                generation.mean_log_probability,
+            )
+            for text, sampling, generation in zip(texts, samplings, generations, strict=True)
+        ]
 
-    async def _generate(self, prompt: Prompt, sampling: Sampling) -> Generation:
-        generation = await self.generator.generate(prompt, sampling)
+    async def _generate(
+        self, prompt: Prompt, sampling: Sampling, on_tokens: OnTokens | None = None
+    ) -> Generation:
+        generation = await self.generator.generate(prompt, sampling, on_tokens)
         self.metrics.tokens.labels("prompt").inc(generation.prompt_tokens)
         self.metrics.tokens.labels("completion").inc(len(generation.token_ids))
         return generation
@@ -312,13 +331,27 @@ class Inference:
             self.metrics.image_tokens_invalid.inc()
             raise
 
-    def _check_text(self, generation: Generation, prompt: Prompt) -> None:
-        constraint, vocabulary = prompt.constraint, self.manifest.vocabulary
+    def _counting(self, image: int, on_tokens: OnImageTokens | None) -> OnTokens | None:
+        """A listener to one image's token ids; what they are is checked when all are there."""
+        if on_tokens is None:
+            return None
+        room = self.manifest.vocabulary.image_length
+
+        def count(token_ids: tuple[int, ...]) -> None:
+            nonlocal room
+            room -= len(token_ids)
+            if room < 0:
+                raise InvalidImageTokens("There are more than one image's tokens.")
+            on_tokens(image, len(token_ids))
+
+        return count
+
+    def _text(self, generation: Generation, prompt: Prompt) -> str:
+        constraint = prompt.constraint
         if not constraint.min_tokens <= len(generation.token_ids) <= constraint.max_tokens:
             raise GeneratorMisbehaved("The text answer has another length.", reason="length")
-        for token_id in generation.token_ids:
-            if not 0 <= token_id < vocabulary.size or token_id in constraint.forbidden_token_ids:
-                raise GeneratorMisbehaved("A token id is not a text token.", reason="token-id")
+        check_text_ids(generation.token_ids, prompt, self.manifest.vocabulary)
+        return self.tokenizer.decode(self._without_stop(generation.token_ids)).strip()
 
     def _without_stop(self, token_ids: tuple[int, ...]) -> tuple[int, ...]:
         stops = self.manifest.vocabulary.stop_token_ids
@@ -331,6 +364,10 @@ class Inference:
 def choose_seed(seed: int | None) -> int:
     """The caller's seed, or one at random, which the answer then names."""
     return secrets.randbelow(SEEDS) if seed is None else seed
+
+
+def _seeds(first: int, n: int) -> list[int]:
+    return [(first + i) % SEEDS for i in range(n)]
 
 
 async def _all(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:

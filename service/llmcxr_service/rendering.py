@@ -12,6 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from llmcxr_models.checkpoint import Manifest
+from llmcxr_service.generator import Sampling
 
 TRAINED_ALGORITHMIC_MEDIA = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 """IPTC NewsCodes: created by a model trained on samples."""
@@ -80,6 +81,7 @@ def provenance_headers(
     timings_ms: dict[str, float],
     usage: tuple[int, int] | None = None,
     preprocessing: str | None = None,
+    sampling: Sampling | None = None,
     warnings: tuple[str, ...] = (),
 ) -> dict[str, str]:
     """What a JSON answer says in its fields, for the answers that have none.
@@ -90,6 +92,7 @@ def provenance_headers(
         timings_ms: stages, milliseconds; in the standard Server-Timing header.
         usage: prompt and completion tokens.
         preprocessing: of an input radiograph.
+        sampling: how the answer was drawn.
         warnings: sentences.
     """
     headers = {
@@ -103,6 +106,9 @@ def provenance_headers(
         headers["X-Seed"] = str(seed)
     if usage is not None:
         headers["X-Prompt-Tokens"], headers["X-Completion-Tokens"] = map(str, usage)
+    if sampling is not None:
+        headers["X-Temperature"] = str(sampling.temperature)
+        headers["X-Top-P"] = str(sampling.top_p)
     if preprocessing is not None:
         headers["X-Preprocessing"] = preprocessing
     if warnings:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request
@@ -12,14 +12,25 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 from starlette.responses import PlainTextResponse, Response
 
-from llmcxr_models.observations import Observation
+from llmcxr_models.incremental_text import IncrementalSections, TrimmedText
 from llmcxr_models.prompt import clean_text
 from llmcxr_models.report import Report
 from llmcxr_service import documentation as doc
 from llmcxr_service.accept import negotiate
+from llmcxr_service.answer_json import (
+    drawn,
+    image_json,
+    meta,
+    reconstruction_json,
+    report_json,
+    written,
+)
+from llmcxr_service.answers import TextAnswer
+from llmcxr_service.errors import FieldProblem, InvalidRequest
+from llmcxr_service.event_stream import Events, event_stream
 from llmcxr_service.generator import Sampling
 from llmcxr_service.hospital_answers import images_response, report_response, source_for
-from llmcxr_service.inference import ImageAnswer, TextAnswer, choose_seed
+from llmcxr_service.inference import OnImageTokens, choose_seed
 from llmcxr_service.intake import (
     JSON,
     TEXT,
@@ -29,37 +40,36 @@ from llmcxr_service.intake import (
     read_upload,
 )
 from llmcxr_service.limits import until_disconnect
+from llmcxr_service.listening import OnText
 from llmcxr_service.outputs.formats import IMAGE_DICOM, IMAGES_DICOM, REPORT_MEDIA_TYPES
 from llmcxr_service.pulling import read_radiograph
-from llmcxr_service.rendering import provenance_headers, render_png, to_base64
+from llmcxr_service.rendering import provenance_headers, render_png
 from llmcxr_service.runtime import Runtime, runtime_of
 from llmcxr_service.schemas import (
-    Code,
-    GeneratedImage,
     ImageOptions,
     ImageRequest,
     ImagesAnswer,
+    ImagesDone,
     InstructionAnswer,
     InstructionRequest,
-    Model,
     NoOptions,
     QuestionAnswer,
     QuestionOptions,
     ReconstructionAnswer,
     ReportAnswer,
-    ReportObservation,
     ReportOptions,
     ReportPull,
     TextOptions,
-    Usage,
 )
+from llmcxr_service.server_sent_events import MEDIA_TYPE as EVENTS
 
 PNG = doc.PNG
 _INDICATION = frozenset({"indication"})
 _NONE: frozenset[str] = frozenset()
-_ONE_IMAGE = (PNG, JSON, IMAGE_DICOM, IMAGES_DICOM)
+_ONE_IMAGE = (PNG, JSON, EVENTS, IMAGE_DICOM, IMAGES_DICOM)
 # A PNG holds one image, and a DICOM file one radiograph.
-_IMAGES = (JSON, IMAGES_DICOM)
+_IMAGES = (JSON, EVENTS, IMAGES_DICOM)
+_PROGRESS_TOKENS = 8
 
 router = APIRouter(default_response_class=Response)
 
@@ -67,7 +77,7 @@ router = APIRouter(default_response_class=Response)
 @router.post(
     "/generate-report",
     summary="Radiograph to draft report",
-    responses=doc.answer(ReportAnswer, TEXT, *REPORT_MEDIA_TYPES)
+    responses=doc.answer(ReportAnswer, TEXT, EVENTS, *REPORT_MEDIA_TYPES)
     | doc.problems(400, 406, 408, 413, 415, 422, 500, 502, 503, 504),
     openapi_extra=doc.or_pull_body(
         doc.upload_body(ReportOptions, private=_INDICATION, raw=True), ReportPull
@@ -75,119 +85,158 @@ router = APIRouter(default_response_class=Response)
 )
 async def generate_report(request: Request) -> Response:
     """Draft the report of one chest radiograph (DICOM, PNG or JPEG)."""
+    offers = (JSON, TEXT, EVENTS, *REPORT_MEDIA_TYPES)
+    media_type = negotiate(request.headers.get("accept"), offers)
+    if media_type == EVENTS:
+        return await event_stream(partial(_report, request, JSON))
+    return await _report(request, media_type)
+
+
+async def _report(request: Request, media_type: str, events: Events | None = None) -> Response:
     runtime = runtime_of(request)
-    media_type = negotiate(request.headers.get("accept"), (JSON, TEXT, *REPORT_MEDIA_TYPES))
+    sections = events and IncrementalSections(events.text)
     with runtime.admission.slot():
         data, options = await read_radiograph(request, runtime, _INDICATION)
         source = await source_for(runtime, data, media_type)
         indication = _text(runtime, options.indication, "indication", required=False)
-        answer = await until_disconnect(
-            request,
-            runtime.inference.report(data, indication, _sampling(options), options.max_tokens),
+        sampling = _sampling(options)
+        if events:
+            _refuse_several(options.n)
+            events.begin(meta(runtime, sampling, options, radiograph=True))
+        work = runtime.inference.report(
+            data,
+            indication,
+            sampling,
+            options.max_tokens,
+            n=options.n,
+            on_text=sections.feed if sections else None,
         )
+        answer = await until_disconnect(request, work)
         if media_type in REPORT_MEDIA_TYPES:
             return await report_response(runtime, answer, source, media_type)
-    report = Report.parse(answer.text)
     if media_type == TEXT:
-        return _plain(runtime, report.text, answer)
-    return _json(
-        ReportAnswer(
-            findings=report.findings,
-            impression=report.impression,
-            text=answer.text,
-            preprocessing=runtime.checkpoint.manifest.preprocessing.name,
-            observations=[observation_json(o) for o in answer.observations],
-            **_drawn(runtime, answer),
-        )
-    )
+        return _plain(runtime, Report.parse(answer.text).text, answer, options)
+    answer_json = report_json(runtime, answer, options)
+    if events and sections:
+        sections.finish()
+        events.send("observations", [o.model_dump() for o in answer_json.observations])
+    return _json(answer_json)
 
 
 @router.post(
     "/answer-question",
     summary="Radiograph and question to answer",
-    responses=doc.answer(QuestionAnswer, TEXT)
+    responses=doc.answer(QuestionAnswer, TEXT, EVENTS)
     | doc.problems(400, 406, 408, 413, 415, 422, 500, 502, 503, 504),
     openapi_extra=doc.upload_body(QuestionOptions, private=_NONE, raw=False),
 )
 async def answer_question(request: Request) -> Response:
     """Answer a free question about one chest radiograph."""
+    media_type = negotiate(request.headers.get("accept"), (JSON, TEXT, EVENTS))
+    if media_type == EVENTS:
+        return await event_stream(partial(_question, request, JSON))
+    return await _question(request, media_type)
+
+
+async def _question(request: Request, media_type: str, events: Events | None = None) -> Response:
     runtime = runtime_of(request)
-    media_type = negotiate(request.headers.get("accept"), (JSON, TEXT))
     with runtime.admission.slot():
         data, options = await read_upload(request, QuestionOptions, raw=False)
         question = _text(runtime, options.question, "question")
-        answer = await until_disconnect(
-            request,
-            runtime.inference.question(data, question, _sampling(options), options.max_tokens),
+        sampling = _sampling(options)
+        if events:
+            events.begin(meta(runtime, sampling, options, radiograph=True))
+        work = runtime.inference.question(
+            data, question, sampling, options.max_tokens, on_text=_trimmed(events)
         )
+        answer = await until_disconnect(request, work)
     if media_type == TEXT:
-        return _plain(runtime, answer.text, answer)
+        return _plain(runtime, answer.text, answer, options)
     preprocessing = runtime.checkpoint.manifest.preprocessing.name
-    return _json(
-        QuestionAnswer(answer=answer.text, preprocessing=preprocessing, **_drawn(runtime, answer))
-    )
+    fields = written(runtime, answer, options)
+    return _json(QuestionAnswer(answer=answer.text, preprocessing=preprocessing, **fields))
 
 
 @router.post(
     "/instruct",
     summary="Instruction to response",
-    responses=doc.answer(InstructionAnswer, TEXT)
+    responses=doc.answer(InstructionAnswer, TEXT, EVENTS)
     | doc.problems(406, 408, 413, 415, 422, 500, 502, 503, 504),
     openapi_extra=doc.json_body(InstructionRequest),
 )
 async def instruct(request: Request) -> Response:
     """Follow an instruction in natural language, without a radiograph."""
+    media_type = negotiate(request.headers.get("accept"), (JSON, TEXT, EVENTS))
+    if media_type == EVENTS:
+        return await event_stream(partial(_instruction, request, JSON))
+    return await _instruction(request, media_type)
+
+
+async def _instruction(request: Request, media_type: str, events: Events | None = None) -> Response:
     runtime = runtime_of(request)
-    media_type = negotiate(request.headers.get("accept"), (JSON, TEXT))
     with runtime.admission.slot():
         body = await read_json(request, InstructionRequest)
         instruction = _text(runtime, body.instruction, "instruction")
         text = _text(runtime, body.input, "input", required=False)
-        answer = await until_disconnect(
-            request,
-            runtime.inference.instruction(instruction, text, _sampling(body), body.max_tokens),
+        sampling = _sampling(body)
+        if events:
+            events.begin(meta(runtime, sampling, body, radiograph=False))
+        work = runtime.inference.instruction(
+            instruction, text, sampling, body.max_tokens, on_text=_trimmed(events)
         )
+        answer = await until_disconnect(request, work)
     if media_type == TEXT:
-        return _plain(runtime, answer.text, answer)
-    return _json(InstructionAnswer(response=answer.text, **_drawn(runtime, answer)))
+        return _plain(runtime, answer.text, answer, body)
+    return _json(InstructionAnswer(response=answer.text, **written(runtime, answer, body)))
 
 
 @router.post(
     "/generate-image",
     summary="Report to synthetic radiograph",
-    responses=doc.answer(ImagesAnswer, PNG, IMAGE_DICOM, IMAGES_DICOM)
+    responses=doc.answer(ImagesAnswer, PNG, EVENTS, IMAGE_DICOM, IMAGES_DICOM)
     | doc.problems(406, 408, 413, 415, 422, 500, 502, 503, 504),
     openapi_extra=doc.json_or_text_body(ImageRequest, ImageOptions),
 )
 async def generate_image(request: Request) -> Response:
     """Draw synthetic chest radiographs of a report. For research use only."""
+    if negotiate(request.headers.get("accept"), _ONE_IMAGE) == EVENTS:
+        return await event_stream(partial(_draw, request))
+    return await _draw(request)
+
+
+async def _draw(request: Request, events: Events | None = None) -> Response:
     runtime = runtime_of(request)
-    accept = request.headers.get("accept")
-    negotiate(accept, _ONE_IMAGE)
     with runtime.admission.slot():
         text, options = await _read_image_request(request)
-        media_type = negotiate(accept, _ONE_IMAGE if options.n == 1 else _IMAGES)
+        offers = _ONE_IMAGE if options.n == 1 else _IMAGES
+        media_type = negotiate(request.headers.get("accept"), offers)
         report = _text(runtime, text, "report")
-        answer = await until_disconnect(
-            request, runtime.inference.draw(report, _sampling(options), options.n)
-        )
+        sampling = _sampling(options)
+        if events:
+            events.begin(meta(runtime, sampling, options, radiograph=False))
+        on_tokens = _progress(events, options.n, runtime) if events else None
+        work = runtime.inference.draw(report, sampling, options.n, on_tokens=on_tokens)
+        answer = await until_disconnect(request, work)
         if media_type in {IMAGE_DICOM, IMAGES_DICOM}:
             return await images_response(runtime, answer, report, media_type)
         pngs = [await _render(runtime, image.grey, seed=image.seed) for image in answer.images]
+    fields = drawn(runtime, answer, options, sampling.seed)
     if media_type == PNG:
         headers = provenance_headers(
             runtime.model,
-            seed=answer.images[0].seed,
+            seed=sampling.seed,
             timings_ms=answer.timings_ms,
             usage=answer.usage,
+            sampling=sampling,
             warnings=answer.warnings,
         )
         return Response(pngs[0], media_type=PNG, headers=headers)
-    images = [
-        GeneratedImage(png_base64=to_base64(png), codes=image.codes, seed=image.seed)
-        for png, image in zip(pngs, answer.images, strict=True)
-    ]
-    return _json(ImagesAnswer(images=images, **_drawn(runtime, answer)))
+    images = [image_json(image, png) for png, image in zip(pngs, answer.images, strict=True)]
+    if events is None:
+        return _json(ImagesAnswer(images=images, **fields))
+    for i, image in enumerate(images):
+        events.send("image", {"image": i, **image.model_dump()})
+    return _json(ImagesDone(**fields))
 
 
 @router.post(
@@ -217,18 +266,7 @@ async def reconstruct(request: Request) -> Response:
         headers["X-PSNR-dB"] = f"{result.quality.psnr_db:.3f}"
         headers["X-MS-SSIM"] = f"{result.quality.ms_ssim:.5f}"
         return Response(png, media_type=PNG, headers=headers)
-    return _json(
-        ReconstructionAnswer(
-            png_base64=to_base64(png),
-            codes=result.codes,
-            psnr_db=result.quality.psnr_db,
-            ms_ssim=result.quality.ms_ssim,
-            model=_model(runtime),
-            timings_ms=result.timings_ms,
-            preprocessing=preprocessing,
-            warnings=list(result.warnings),
-        )
-    )
+    return _json(reconstruction_json(runtime, result, png))
 
 
 async def _read_image_request(request: Request) -> tuple[str, ImageOptions]:
@@ -254,45 +292,39 @@ async def _render(runtime: Runtime, grey: NDArray[np.uint8], *, seed: int | None
     )
 
 
-def _model(runtime: Runtime) -> Model:
-    model = runtime.model
-    return Model(name=model.name, version=model.version, digest=model.digest)
+def _refuse_several(n: int) -> None:
+    if n > 1:
+        problem = FieldProblem("n", "A stream of events has one draft.")
+        raise InvalidRequest("The request does not fit its schema.", fields=(problem,))
 
 
-def observation_json(observation: Observation) -> ReportObservation:
-    """One observation as the JSON answer has it."""
-    finding, code = observation.finding, observation.finding.code
-    return ReportObservation(
-        name=finding.name,
-        code=Code(value=code.value, scheme=code.scheme, meaning=code.meaning),
-        probability=round(observation.probability, 6),
-        mentioned=observation.mentioned,
-    )
+def _trimmed(events: Events | None) -> OnText | None:
+    return events and TrimmedText(partial(events.text, "text")).feed
 
 
-def _drawn(runtime: Runtime, answer: TextAnswer | ImageAnswer) -> dict[str, Any]:
-    """The fields that every sampled answer has."""
-    seed = answer.seed if isinstance(answer, TextAnswer) else answer.images[0].seed
-    prompt_tokens, completion_tokens = answer.usage
-    return {
-        "model": _model(runtime),
-        "seed": seed,
-        "usage": Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens),
-        "timings_ms": answer.timings_ms,
-        "warnings": list(answer.warnings),
-    }
+def _progress(events: Events, n: int, runtime: Runtime) -> OnImageTokens:
+    """Tells of every eighth token and the last; more would say no more."""
+    tokens, whole = [0] * n, runtime.checkpoint.manifest.vocabulary.image_length
+
+    def on_tokens(image: int, more: int) -> None:
+        before, tokens[image] = tokens[image], tokens[image] + more
+        if before // _PROGRESS_TOKENS < tokens[image] // _PROGRESS_TOKENS or tokens[image] == whole:
+            events.send("progress", {"image": image, "tokens": tokens[image], "of": whole})
+
+    return on_tokens
 
 
 def _json(answer: BaseModel) -> Response:
     return Response(answer.model_dump_json(), media_type=JSON)
 
 
-def _plain(runtime: Runtime, text: str, answer: TextAnswer) -> Response:
+def _plain(runtime: Runtime, text: str, answer: TextAnswer, options: TextOptions) -> Response:
     headers = provenance_headers(
         runtime.model,
         seed=answer.seed,
         timings_ms=answer.timings_ms,
         usage=answer.usage,
+        sampling=replace(_sampling(options), seed=answer.seed),
         warnings=answer.warnings,
     )
     return PlainTextResponse(text, headers=headers)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import base64
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from llmcxr_service.uids import UID_MAX_LENGTH, UID_PATTERN
 
 MAX_SEED = 2**32 - 1
 MAX_IMAGES = 8
+MAX_CANDIDATES = 8
 MAX_TOKENS = 1024
 
 # LLM-CXR was published with top_p 0.92 and temperature 1. A model that has learnt as little as
@@ -45,6 +47,19 @@ class ReportOptions(TextOptions):
     """Form fields beside a radiograph for a report."""
 
     indication: str = Field(default="", description="Why the study was made.")
+    n: int = Field(
+        default=1,
+        ge=1,
+        le=MAX_CANDIDATES,
+        description="Drafts; their seeds are seed, seed + 1, ... More than one needs a temperature"
+        " above 0. The answer is the one that the others agree with most.",
+    )
+
+    @model_validator(mode="after")
+    def _drafts_differ(self) -> Self:
+        if self.n > 1 and self.temperature == 0.0:
+            raise ValueError("several drafts need a temperature above 0")
+        return self
 
 
 class DicomwebInstance(_Request):
@@ -114,6 +129,16 @@ class Usage(BaseModel):
     completion_tokens: int
 
 
+class SamplingUsed(BaseModel):
+    """How the answer was drawn."""
+
+    temperature: float
+    top_p: float
+    max_tokens: int | None = Field(
+        default=None, description="Longest answer that was asked for; null for an image."
+    )
+
+
 class _Answer(BaseModel):
     model: Model
     timings_ms: dict[str, float] = Field(description="Stages and total, milliseconds.")
@@ -123,7 +148,22 @@ class _Answer(BaseModel):
 
 class _Drawn(_Answer):
     seed: int
+    sampling: SamplingUsed
     usage: Usage
+
+
+_MeanLogProbability = Annotated[
+    float | None,
+    Field(
+        default=None,
+        description="Of a token of the answer: natural logarithm, before temperature and"
+        " constraint. Null where the language model's server gives none.",
+    ),
+]
+
+
+class _Written(_Drawn):
+    mean_log_probability: _MeanLogProbability
 
 
 class Code(BaseModel):
@@ -145,7 +185,29 @@ class ReportObservation(BaseModel):
     )
 
 
-class ReportAnswer(_Drawn):
+class ReportCandidate(BaseModel):
+    """One of several drafts."""
+
+    findings: str
+    impression: str
+    text: str
+    seed: int
+    completion_tokens: int
+    mean_log_probability: _MeanLogProbability
+    warnings: list[str]
+
+
+class CandidateAgreement(BaseModel):
+    """How far several drafts agree: 1 is the same, 0 is nothing in common."""
+
+    findings: float = Field(
+        ge=0.0, le=1.0, description="Mean over pairs of shared findings among all affirmed ones."
+    )
+    text: float = Field(ge=0.0, le=1.0, description="Mean over pairs of the F1 of their words.")
+    affirmed: dict[str, float] = Field(description="Share of drafts that affirm a finding.")
+
+
+class ReportAnswer(_Written):
     """A draft report."""
 
     findings: str
@@ -155,16 +217,20 @@ class ReportAnswer(_Drawn):
     observations: list[ReportObservation] = Field(
         description="Empty where the checkpoint was not taught to answer by yes or no."
     )
+    candidates: list[ReportCandidate] = Field(
+        default=[], description="All drafts, the answer among them, where `n` is above 1."
+    )
+    agreement: CandidateAgreement | None = None
 
 
-class QuestionAnswer(_Drawn):
+class QuestionAnswer(_Written):
     """An answer about a radiograph."""
 
     answer: str
     preprocessing: str
 
 
-class InstructionAnswer(_Drawn):
+class InstructionAnswer(_Written):
     """The response to an instruction."""
 
     response: str
@@ -176,12 +242,22 @@ class GeneratedImage(BaseModel):
     png_base64: str
     codes: list[int]
     seed: int
+    mean_log_probability: _MeanLogProbability
+
+    @property
+    def png(self) -> bytes:
+        """The file, with its AI-generated mark and provenance."""
+        return base64.b64decode(self.png_base64)
 
 
 class ImagesAnswer(_Drawn):
     """Synthetic radiographs."""
 
     images: list[GeneratedImage]
+
+
+class ImagesDone(_Drawn):
+    """The end of a stream of images; the images themselves came before it."""
 
 
 class ReconstructionAnswer(_Answer):
@@ -192,6 +268,41 @@ class ReconstructionAnswer(_Answer):
     psnr_db: float
     ms_ssim: float
     preprocessing: str
+
+    @property
+    def png(self) -> bytes:
+        """The file, with its AI-generated mark and provenance."""
+        return base64.b64decode(self.png_base64)
+
+
+class StreamMeta(BaseModel):
+    """The first event of a stream: what will answer, and how."""
+
+    model: Model
+    seed: int
+    sampling: SamplingUsed
+    preprocessing: str | None = Field(description="Null without a radiograph.")
+    ai_generated: Literal[True] = True
+
+
+class TextDelta(BaseModel):
+    """The next characters of `findings`, `impression` or `text`."""
+
+    text: str
+
+
+class ImageProgress(BaseModel):
+    """How much of an image is drawn."""
+
+    image: int = Field(description="Its index; from 0.")
+    tokens: int
+    of: int
+
+
+class StreamedImage(GeneratedImage):
+    """One image of a stream."""
+
+    image: int
 
 
 class Alive(BaseModel):
