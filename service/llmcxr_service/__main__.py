@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from llmcxr_service.audit_command import app as audit
 from llmcxr_service.client import Client, ServiceError
 from llmcxr_service.deliveries_command import app as deliveries
 from llmcxr_service.dicom_command import dicom_check, dicom_listen
@@ -23,6 +24,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(deliveries, name="deliveries")
+app.add_typer(audit, name="audit")
 app.add_typer(keys, name="keys")
 console = Console()
 problems = Console(stderr=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import lru_cache
@@ -19,15 +20,23 @@ from llmcxr_service import (
     routes,
     routes_deliveries,
     routes_dicom,
+    routes_jobs,
     routes_status,
 )
 from llmcxr_service.access.middleware import Access
 from llmcxr_service.access.opening import open_door
+from llmcxr_service.audit_log import AuditLog
+from llmcxr_service.auditing import Auditing, keep_synced
 from llmcxr_service.body_limit import BodyLimit
 from llmcxr_service.deadline import Deadlines
+from llmcxr_service.draining import Draining
+from llmcxr_service.idempotency import AnswerStore, Idempotency
+from llmcxr_service.item_app import item_app
+from llmcxr_service.jobs.asking import ask_by
 from llmcxr_service.observability import Metrics, Observability
 from llmcxr_service.runtime import open_runtime
 from llmcxr_service.settings import Settings
+from llmcxr_service.tracing import Traces, open_tracing
 
 _DESCRIPTION = (
     "Chest radiograph to draft report, and report to synthetic chest radiograph, by one language"
@@ -44,14 +53,23 @@ def create_app(settings: Settings, *, transport: httpx.AsyncBaseTransport | None
     """
     metrics = Metrics()
     door = open_door(settings)
+    tracing = open_tracing(settings.otlp_endpoint) if settings.otlp_endpoint else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_runtime(settings, metrics, transport) as runtime:
+        app.state.audit = AuditLog(settings.audit, settings.replica) if settings.audit else None
+        async with (
+            keep_synced(app.state.audit),
+            open_runtime(settings, metrics, transport) as runtime,
+        ):
             app.state.runtime = runtime
             app.state.door = door
+            if runtime.jobs is not None:
+                runtime.jobs.runner.attach(ask_by(item_app(app)))
             yield
         await door.close()
+        if tracing is not None:
+            await asyncio.to_thread(tracing.shutdown)
 
     # Its page comes without the content delivery network of FastAPI's own: hospitals have none.
     app = FastAPIOffline(
@@ -63,24 +81,41 @@ def create_app(settings: Settings, *, transport: httpx.AsyncBaseTransport | None
         lifespan=lifespan,
         redirect_slashes=False,
     )
+    app.state.draining = Draining()
     app.include_router(routes.router)
     app.include_router(routes_status.router)
     app.include_router(routes_deliveries.router)
     app.include_router(routes_dicom.router)
+    app.include_router(routes_jobs.router)
     problems.install(app)
 
     @lru_cache
     def paths() -> frozenset[str]:
         return frozenset(route.path for route in app.routes if isinstance(route, Route))
 
-    # The last one added is the outermost.
+    # The last one added is the outermost. Within authentication: keys belong to callers.
+    if settings.idempotency_hours > 0:
+        answers = AnswerStore(settings.spool, settings.idempotency_hours * 3600.0)
+        app.add_middleware(Idempotency, store=answers, without=(routes_dicom.PREFIX,))
     app.add_middleware(
         BodyLimit,
         max_bytes=settings.max_body_bytes,
-        larger={routes_dicom.PREFIX: settings.dicom_max_store_bytes},
+        larger={
+            routes_dicom.PREFIX: settings.dicom_max_store_bytes,
+            routes_jobs.PATH: settings.jobs_max_body_bytes,
+        },
     )
     app.add_middleware(Deadlines)
     app.add_middleware(Access, door=door, routes=lambda: app.routes, registry=metrics.registry)
+    app.add_middleware(
+        Traces, tracer=tracing.get_tracer("llmcxr") if tracing else None, routes=paths
+    )
+    app.add_middleware(
+        Auditing,
+        log=lambda: app.state.audit,
+        routes=paths,
+        model=lambda: app.state.runtime.model.digest,
+    )
     app.add_middleware(Observability, metrics=metrics, routes=paths)
 
     def openapi() -> dict[str, Any]:

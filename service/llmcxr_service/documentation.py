@@ -11,9 +11,16 @@ from pydantic import BaseModel
 from llmcxr_service.access.documenting import add_access
 from llmcxr_service.intake import FORM, JSON, RAW_MEDIA_TYPES, TEXT
 from llmcxr_service.problems import MEDIA_TYPE, Problem
+from llmcxr_service.server_sent_events import MEDIA_TYPE as EVENTS
 
 PNG = "image/png"
 
+_EVENTS = (
+    "Server-Sent Events: `meta` (StreamMeta), then parts of the answer (`findings`, `impression`,"
+    " `text`: TextDelta; `observations`; `progress`: ImageProgress; `image`: StreamedImage), then"
+    " `done` (the JSON answer, for images ImagesDone) or `error` (Problem). Comments keep the"
+    " connection open."
+)
 _BINARY = {"type": "string", "format": "binary"}
 _ERRORS = {
     400: "The radiograph is damaged, or there is none.",
@@ -43,9 +50,19 @@ def answer(model: type[BaseModel], *also: str) -> Documentation:
     return {200: {"model": model, "description": "The answer.", "content": content}}
 
 
+def said(status: int, description: str, model: type[BaseModel] | None = None) -> Documentation:
+    """An answer in JSON, of any shape where no model is given."""
+    if model is not None:
+        return {status: {"model": model, "description": description}}
+    content = {JSON: {"schema": {"type": "object"}}}
+    return {status: {"description": description, "content": content}}
+
+
 def _schema(media_type: str) -> dict[str, Any]:
     if media_type.startswith("application/fhir+json"):
         return {"type": "object", "description": "FHIR R4B Bundle, a transaction."}
+    if media_type == EVENTS:
+        return {"type": "string", "description": _EVENTS}
     if media_type == PNG or "application/dicom" in media_type:
         return _BINARY
     return {"type": "string"}
@@ -79,6 +96,33 @@ def or_pull_body(body: dict[str, Any], pull: type[BaseModel]) -> dict[str, Any]:
             schema["properties"][name] = definitions[value["$ref"].rsplit("/", 1)[1]]
     body["requestBody"]["content"][JSON] = {"schema": schema}
     return body
+
+
+def job_body(submitted: type[BaseModel], options: type[BaseModel]) -> dict[str, Any]:
+    """A batch as JSON, or several files with options that hold for each."""
+    schema = _inline(options)
+    files = {"type": "array", "items": _BINARY, "minItems": 1}
+    form = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {"file": files, **schema["properties"]},
+        "required": ["file"],
+    }
+    batch = submitted.model_json_schema()
+    content = {JSON: {"schema": _resolved(batch, batch.pop("$defs"))}, FORM: {"schema": form}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _resolved(schema: Any, definitions: dict[str, Any]) -> Any:  # noqa: ANN401 - any JSON
+    """A schema with what it refers to in place; references would need a home in the document."""
+    if isinstance(schema, list):
+        return [_resolved(each, definitions) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _resolved(definitions[schema["$ref"].rsplit("/", 1)[1]], definitions)
+    # A discriminator maps to references.
+    return {k: _resolved(v, definitions) for k, v in schema.items() if k != "discriminator"}
 
 
 def multipart_related_body(part: str) -> dict[str, Any]:

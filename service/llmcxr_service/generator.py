@@ -29,6 +29,7 @@ from llmcxr_models.errors import (
 from llmcxr_models.prompt import Prompt
 from llmcxr_service import deadline
 from llmcxr_service.completion import Completion, OnTokens, read_stream, read_whole
+from llmcxr_service.tracing import trace_headers
 
 UNREACHABLE = "unreachable"
 BUSY = "busy"
@@ -213,7 +214,7 @@ class VllmGenerator:
             "POST",
             f"{self._endpoint.url}/v1/completions",
             json=request,
-            headers=authorization(self._endpoint) | deadline.passed_on(),
+            headers=authorization(self._endpoint) | deadline.passed_on() | trace_headers(),
         ) as response:
             if response.status_code != httpx.codes.OK:
                 raise status_error(response.status_code)

@@ -55,6 +55,31 @@ async def read_upload(
     return await request.body(), checked
 
 
+async def read_uploads(request: Request, options: type[M], *, most: int) -> tuple[list[bytes], M]:
+    """Several radiographs, all as form field `file`, and the options that hold for each.
+
+    Raises:
+        InvalidRequest: the options do not fit, or no file, or more than `most`.
+    """
+    _refuse_query(request)
+    form = await _parse_form(request, most)
+    try:
+        items = form.multi_items()
+        fields = {name: value for name, value in items if name != "file"}
+        files = [value for name, value in items if name == "file"]
+        if len(fields) + len(files) != len(items):
+            raise InvalidRequest("A field occurs twice.", reason="form")
+        uploads = [file for file in files if isinstance(file, UploadFile)]
+        if not uploads or len(uploads) != len(files):
+            missing = FieldProblem("file", "Radiographs must be sent as files.")
+            raise InvalidRequest("The form has no file.", fields=(missing,), reason="form")
+        if any(isinstance(value, UploadFile) for value in fields.values()):
+            raise InvalidRequest("A field that is text was sent as a file.", reason="form")
+        return [await file.read() for file in uploads], _checked(fields, options)
+    finally:
+        await form.close()
+
+
 async def read_json(request: Request, schema: type[M]) -> M:
     """A JSON body.
 
@@ -113,21 +138,25 @@ def _charset(request: Request) -> str:
     return ""
 
 
-async def _read_form(request: Request, options: type[M]) -> tuple[bytes, M]:
+async def _parse_form(request: Request, most_files: int) -> FormData:
     parser = _InMemoryParser(
         request.headers,
         request.stream(),
-        max_files=1,
+        max_files=most_files,
         max_fields=_MAX_FIELDS,
         max_part_size=_MAX_FIELD_BYTES,
     )
     try:
-        form = await parser.parse()
+        return await parser.parse()
     except MultiPartException as error:
         # Its message says what is wrong with the framing, and quotes nothing.
         raise InvalidRequest(f"The form is malformed. {error.message}", reason="form") from None
     except (KeyError, UnicodeDecodeError):
         raise InvalidRequest("The form is malformed.", reason="form") from None
+
+
+async def _read_form(request: Request, options: type[M]) -> tuple[bytes, M]:
+    form = await _parse_form(request, 1)
     try:
         fields, file = _take_file(form)
         return await file.read(), _checked(fields, options)

@@ -26,6 +26,7 @@ async def read_radiograph(
     if content_type(request) != JSON:
         return await read_upload(request, ReportOptions, private=private)
     pull = await read_json(request, ReportPull)
+    request.state.instance = pull.dicomweb.instance  # for the audit log, which hashes it
     return await until_disconnect(request, _retrieve(runtime, pull.dicomweb)), pull
 
 

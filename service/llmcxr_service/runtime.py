@@ -18,7 +18,7 @@ from llmcxr_models.checkpoint import Checkpoint
 from llmcxr_models.image_tokenizer import ImageTokenizer
 from llmcxr_service.decode_pool import FILES_PER_WORKER, DecodePool, Restart
 from llmcxr_service.decode_template import WorkerOptions
-from llmcxr_service.deliveries.destinations import load_destinations
+from llmcxr_service.deliveries.destinations import Destinations, load_destinations
 from llmcxr_service.deliveries.place import place_of
 from llmcxr_service.gatekeeper import Gatekeeper, PixelGate
 from llmcxr_service.inference import Inference
@@ -35,6 +35,8 @@ from llmcxr_service.vision import Vision, choose_device
 
 if TYPE_CHECKING:
     from llmcxr_service.deliveries.service import Deliveries
+    from llmcxr_service.jobs.opening import JobParts
+    from llmcxr_service.jobs.service import Jobs
 
 LOGGER = logging.getLogger(__name__)
 
@@ -59,6 +61,7 @@ class Runtime:
             destinations are configured.
         reception: takes instances in; None where no rules are configured.
         archives: that instances may be fetched from.
+        jobs: takes batches; None where they are not configured.
     """
 
     settings: Settings
@@ -73,6 +76,7 @@ class Runtime:
     deliveries: Deliveries | None
     reception: Reception | None
     archives: Archives
+    jobs: Jobs | None
 
 
 def runtime_of(request: Request) -> Runtime:
@@ -92,6 +96,7 @@ async def open_runtime(
     Raises:
         CheckpointError: the checkpoint cannot be used.
         DestinationsError: the file of destinations cannot be used.
+        WebhooksError: the file of webhooks cannot be used.
         RulesError: the file of rules cannot, or names other destinations.
         SourcesError: the file of archives cannot be used.
         ListenerError: the DIMSE receiver cannot listen.
@@ -131,7 +136,9 @@ async def open_runtime(
             metrics=metrics,
             executor=executor,
         )
-        deliveries = await _deliveries(settings, inference, model, metrics, stack)
+        parts = await _job_parts(settings, metrics)
+        deliveries = await _deliveries(settings, inference, model, metrics, stack, parts)
+        jobs = None if parts is None else await stack.enter_async_context(parts.open())
         reception = await _reception(settings, deliveries, decoder, metrics, stack)
         archives = await asyncio.to_thread(open_archives, settings)
         admission = Admission(
@@ -153,7 +160,17 @@ async def open_runtime(
             deliveries,
             reception,
             archives,
+            jobs,
         )
+
+
+async def _job_parts(settings: Settings, metrics: Metrics) -> JobParts | None:
+    if not settings.jobs:
+        return None
+    from llmcxr_service.jobs.opening import prepare_jobs
+
+    loop = asyncio.get_running_loop()
+    return await asyncio.to_thread(prepare_jobs, settings, loop, metrics.registry)
 
 
 async def _deliveries(
@@ -162,19 +179,25 @@ async def _deliveries(
     model: ModelIdentity,
     metrics: Metrics,
     stack: AsyncExitStack,
+    jobs: JobParts | None,
 ) -> Deliveries | None:
-    if settings.destinations is None:
+    """The queue of deliveries; jobs are worked on by the same, even where nothing is delivered."""
+    if settings.destinations is None and jobs is None:
         return None
     # Its libraries take a second to load; whoever delivers nothing does not wait for them.
     from llmcxr_service.deliveries.service import open_deliveries
     from llmcxr_service.outputs.formats import render
 
-    destinations = await asyncio.to_thread(load_destinations, settings.destinations)
-    return await stack.enter_async_context(
+    destinations = Destinations()
+    if settings.destinations is not None:
+        destinations = await asyncio.to_thread(load_destinations, settings.destinations)
+    also = None if jobs is None else jobs.runner.also
+    deliveries = await stack.enter_async_context(
         open_deliveries(
-            place_of(settings), destinations, inference, model, render, metrics.registry
+            place_of(settings), destinations, inference, model, render, metrics.registry, also
         )
     )
+    return None if settings.destinations is None else deliveries
 
 
 async def _reception(

@@ -154,7 +154,10 @@ class Ledger:
 
     def take_over(self, replica: str) -> int:
         """Give what a dead replica had in work back to the queue; how much that was."""
-        rows = self._rows(status="PENDING", executor_id=replica, limit=_LONGEST_LIST)
+        # Of any name: jobs are in the same database.
+        rows = self._client.list_workflows(
+            status="PENDING", executor_id=replica, limit=_LONGEST_LIST
+        )
         if rows:
             self._client.resume_workflows([row.workflow_id for row in rows])
         return len(rows)

@@ -20,7 +20,7 @@ from llmcxr_service.deliveries.place import Place
 from llmcxr_service.deliveries.replicas import Replicas
 from llmcxr_service.deliveries.senders import SENDERS
 from llmcxr_service.deliveries.spool import Spool
-from llmcxr_service.deliveries.work import Work
+from llmcxr_service.deliveries.work import Also, Work
 from llmcxr_service.deliveries.worker import Parts, Worker
 from llmcxr_service.errors import ReceiverUnavailable
 from llmcxr_service.inference import Inference
@@ -89,8 +89,9 @@ async def open_deliveries(
     model: ModelIdentity,
     render: Render,
     registry: CollectorRegistry,
+    also: Also | None = None,
 ) -> AsyncIterator[Deliveries]:
-    """Start working on the queue, and stop at the end.
+    """Start working on the queue, and on what else is in its database; stop at the end.
 
     Raises:
         SQLAlchemyError: the database cannot be opened.
@@ -101,7 +102,7 @@ async def open_deliveries(
     measures = Measures(registry)
     drafting = Drafting(inference, model, spool, render, asyncio.get_running_loop())
     parts = Parts(destinations, spool, drafting.make, SENDERS, measures)
-    worker = Worker(parts, place.url, place.replica)
+    worker = Worker(parts, place.url, place.replica, also)
     await asyncio.to_thread(worker.start)
     try:
         ledger = await asyncio.to_thread(Ledger, place.url)

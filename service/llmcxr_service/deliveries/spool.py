@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from llmcxr_service.durable_files import sync_directory, write_whole
 from llmcxr_service.source_instance import SourceInstance
 
 _KEY = "key"
@@ -55,9 +56,9 @@ class Spool:
         directory.mkdir(mode=0o700, exist_ok=True)
         new = _NEW + secrets.token_hex(4)
         text = json.dumps(asdict(identity)).encode()
-        _write(directory / (_IDENTITY + new), text, directory / _IDENTITY)
-        _write(directory / (_SOURCE + new), data, directory / _SOURCE)
-        _sync_directory(self._jobs)
+        write_whole(directory / (_IDENTITY + new), text, directory / _IDENTITY)
+        write_whole(directory / (_SOURCE + new), data, directory / _SOURCE)
+        sync_directory(self._jobs)
 
     def source(self, job: str) -> tuple[bytes, SourceInstance] | None:
         """What was received and whose it is, or None where it is gone."""
@@ -78,12 +79,12 @@ class Spool:
             new = directory / (_OUTPUTS + _NEW + secrets.token_hex(4))
             new.mkdir(mode=0o700)
             for name, data in outputs.items():
-                _write(new / (name + _NEW), data, new / name)
+                write_whole(new / (name + _NEW), data, new / name)
             try:
                 new.rename(directory / _OUTPUTS)
             except OSError:  # another replica was faster: ENOTEMPTY
                 shutil.rmtree(new)
-            _sync_directory(directory)
+            sync_directory(directory)
         for name in (_SOURCE, _IDENTITY):
             (directory / name).unlink(missing_ok=True)
 
@@ -130,24 +131,5 @@ class Spool:
                 pass
             finally:
                 new.unlink()
-            _sync_directory(self.root)
+            sync_directory(self.root)
         return path.read_bytes()
-
-
-def _write(new: Path, data: bytes, path: Path) -> None:
-    """Write a file wholly or not at all."""
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    new.rename(path)
-    _sync_directory(path.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -11,6 +12,23 @@ from llmcxr_service.deliveries.destinations import DRAFT
 APPLICATION = "llmcxr"
 DEAD = "dead"
 """Queue and workflow of what was given up: nobody listens, so it stays until somebody decides."""
+
+
+@dataclass(frozen=True)
+class Also:
+    """Other work of this process on the same queue's database: DBOS is there once in a process.
+
+    Attributes:
+        workflows: by name; each takes and returns JSON, and raises nothing.
+        queues: how many workflows each runs at the same time, by the queue's name.
+        poll_seconds: how often these queues are looked at.
+    """
+
+    workflows: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] = field(
+        default_factory=dict
+    )
+    queues: Mapping[str, int] = field(default_factory=dict)
+    poll_seconds: float = 0.25
 
 
 class State(StrEnum):

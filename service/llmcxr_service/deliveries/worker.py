@@ -27,7 +27,7 @@ from llmcxr_service.deliveries.outcome import HARMLESS, Reason, SendFailed
 from llmcxr_service.deliveries.retry import Circuit, backoff
 from llmcxr_service.deliveries.sending import Parcel, Send
 from llmcxr_service.deliveries.spool import Spool
-from llmcxr_service.deliveries.work import APPLICATION, DEAD, Work, queue_of
+from llmcxr_service.deliveries.work import APPLICATION, DEAD, Also, Work, queue_of
 from llmcxr_service.receiving import Output
 
 LOGGER = logging.getLogger(__name__)
@@ -69,10 +69,14 @@ class Worker:
         parts: what it works with.
         database_url: of the queue; made where it is an SQLite file that is absent.
         replica: this process's name among all that share the database.
+        also: what else is worked on.
     """
 
-    def __init__(self, parts: Parts, database_url: str, replica: str) -> None:
+    def __init__(
+        self, parts: Parts, database_url: str, replica: str, also: Also | None = None
+    ) -> None:
         self._parts = parts
+        self._also = also or Also()
         self._destinations = parts.destinations.by_name
         self._queue = parts.destinations.queue
         self._circuits = {name: Circuit() for name in self._destinations}
@@ -110,6 +114,13 @@ class Worker:
                 polling_interval_sec=self._queue.poll_seconds,
                 on_conflict="always_update",
             )
+        for name, limit in self._also.queues.items():
+            DBOS.register_queue(
+                name,
+                worker_concurrency=limit,
+                polling_interval_sec=self._also.poll_seconds,
+                on_conflict="always_update",
+            )
 
     def _register(self) -> None:
         """Tell DBOS the workflows; it marks functions, so methods will not do."""
@@ -123,6 +134,8 @@ class Worker:
         for function in (draft, send):
             # A gateway that dies often is no reason to give work up: attempts are counted by us.
             DBOS.workflow(name=function.__name__, max_recovery_attempts=None)(function)
+        for name, workflow in self._also.workflows.items():
+            DBOS.workflow(name=name, max_recovery_attempts=None)(_function(workflow))
 
     def stop(self) -> None:
         """Let attempts in work end for some seconds; the rest is recovered at the next start."""
@@ -233,6 +246,15 @@ class Worker:
         fields = {"target": work.target, "reason": failure.cause.value, "attempt": work.attempt}
         LOGGER.warning("delivery %s", state, extra={"fields": {"job": work.job, **fields}})
         return {"state": state, "reason": failure.cause.value, "pause": pause}
+
+
+def _function(workflow: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[..., Any]:
+    """The same as a function that DBOS can mark."""
+
+    def run(data: dict[str, Any]) -> dict[str, Any]:
+        return workflow(data)
+
+    return run
 
 
 def _follow_up(work: Work, result: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,353 @@
+"""Kill the gateway with SIGKILL while it works on jobs, again and again, and count.
+
+    python scripts/kill_jobs.py --kills 500 --seed 1 --output docs/reliability.json
+
+A gateway with a tiny checkpoint and a scripted vLLM at its wire. A client submits batches with an
+Idempotency-Key and repeats one until it is acknowledged, as a client should; all items' reports
+are different. In the end every job that was acknowledged must exist once, with one whole answer
+for each item; no answer that was once read may ever be another one later.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from scripts.kill_deliveries import Gateway, _free_port, _wait  # noqa: E402
+from tests.checkpoints import build_checkpoint  # noqa: E402
+from tests.fakes import FakeVllm  # noqa: E402
+from tests.service.conftest import serve  # noqa: E402
+
+from llmcxr_models.checkpoint import Checkpoint  # noqa: E402
+
+LONGEST_RUN_SECONDS = 2.5
+IN_START = 0.1
+"""Part of the kills that come while the gateway still starts."""
+ITEMS = (1, 4)
+VLLM_SECONDS = 0.15
+DRAIN_SECONDS = 900.0
+MOST_OPEN = 12
+"""Jobs that are not known to be done; no new one is submitted beyond."""
+
+
+@dataclass
+class Sent:
+    """One job: what is asked for, and what was heard of it.
+
+    Attributes:
+        key: its Idempotency-Key.
+        reports: one for each item.
+        id: what the gateway called it; empty while it is not acknowledged.
+        renamed: whether the same key once got another id.
+        seen: digests of answers that were read, by item.
+        changed: answers that were another one later.
+        done: whether all its answers were there once.
+    """
+
+    key: str
+    reports: list[str]
+    id: str = ""
+    renamed: bool = False
+    seen: dict[int, str] = field(default_factory=dict)
+    changed: int = 0
+    done: bool = False
+    tries: int = 0
+
+
+class Kills:
+    """The whole of it.
+
+    Args:
+        directory: for spool and logs.
+        checkpoint: to serve.
+        vllm_url: the scripted one.
+        dice: decides everything that is random.
+        database: URL of a PostgreSQL database; SQLite where None.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        checkpoint: Path,
+        vllm_url: str,
+        dice: random.Random,
+        database: str | None = None,
+    ) -> None:
+        self._directory, self._dice = directory, dice
+        self.sent: list[Sent] = []
+        self.in_start = 0
+        self.with_work = 0
+        port = _free_port()
+        self._environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("LLMCXR_")},
+            "LLMCXR_CHECKPOINT": str(checkpoint),
+            "LLMCXR_PORT": str(port),
+            "LLMCXR_VLLM_URL": vllm_url,
+            "LLMCXR_DEVICE": "cpu",
+            "LLMCXR_VQGAN_THREADS": "1",
+            "LLMCXR_DECODE_WORKERS": "1",
+            "LLMCXR_JOBS": "true",
+            "LLMCXR_SPOOL": str(directory / "spool"),
+            "LLMCXR_AUDIT": str(directory / "audit"),
+            "LLMCXR_OPEN": "true",
+            "OMP_WAIT_POLICY": "PASSIVE",
+        }
+        if database:
+            self._environment["LLMCXR_DELIVERIES_DATABASE"] = database
+        self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False)
+
+    @contextmanager
+    def nursery(self) -> Iterator[None]:
+        """The process that gateways are forked from."""
+        with (
+            (self._directory / "gateway.log").open("ab") as log,
+            subprocess.Popen(
+                [sys.executable, str(ROOT / "scripts" / "kill_deliveries.py"), "--nursery"],
+                env=self._environment,
+                cwd=self._directory,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            ) as self._nursery,
+        ):
+            try:
+                yield
+            finally:
+                self._nursery.terminate()
+
+    def one_round(self) -> None:
+        """Start, submit, kill."""
+        gateway = Gateway(self._nursery)
+        try:
+            if self._dice.random() < IN_START:
+                time.sleep(self._dice.uniform(0.0, 3.0))
+                self.in_start += not self._listens()
+            else:
+                self._wait_listening(gateway)
+                self._submit_until(time.monotonic() + self._dice.uniform(0.0, LONGEST_RUN_SECONDS))
+            self.with_work += any(sent.id and not sent.done for sent in self.sent)
+        finally:
+            gateway.end(signal.SIGKILL)
+
+    def drain(self) -> None:
+        """Let a last gateway finish everything, and read every answer."""
+        gateway = Gateway(self._nursery)
+        try:
+            self._wait_listening(gateway)
+            for sent in self.sent:
+                while not sent.id:
+                    self._submit(sent, 10.0)
+            deadline = time.monotonic() + DRAIN_SECONDS
+            while not all(self._look(sent) for sent in self.sent):
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(0.5)
+            for sent in self.sent:  # once more from the beginning: has an answer changed?
+                sent.done = False
+                self._look(sent)
+            self.listed = len(self._get("/jobs", limit=1000)["jobs"])
+        finally:
+            gateway.end(signal.SIGTERM)
+
+    def _submit_until(self, end: float) -> None:
+        waiting = [sent for sent in self.sent if not sent.id]
+        done = [sent for sent in self.sent if sent.id]
+        if done and self._dice.random() < 0.2:
+            waiting.append(self._dice.choice(done))  # a client that did not hear the answer
+        if sum(not sent.done for sent in self.sent) < MOST_OPEN:
+            waiting.append(self._new())
+        for sent in waiting:
+            if time.monotonic() < end:
+                self._submit(sent, max(0.05, end - time.monotonic()))
+        for sent in [s for s in self.sent if s.id and not s.done][:3]:
+            if time.monotonic() < end:
+                self._look(sent)
+        time.sleep(max(0.0, end - time.monotonic()))
+
+    def _new(self) -> Sent:
+        number = len(self.sent)
+        items = self._dice.randint(*ITEMS)
+        sent = Sent(f"key-{number}", [f"Report {number} {item}." for item in range(items)])
+        self.sent.append(sent)
+        return sent
+
+    def _submit(self, sent: Sent, seconds: float) -> None:
+        sent.tries += 1
+        items = [{"report": report} for report in sent.reports]
+        try:
+            response = self._client.post(
+                "/jobs",
+                json={"task": "generate-image", "items": items},
+                headers={"Idempotency-Key": sent.key},
+                timeout=seconds,
+            )
+        except httpx.HTTPError:
+            return
+        if response.status_code == httpx.codes.ACCEPTED:
+            name = response.json()["id"]
+            sent.renamed = sent.renamed or sent.id not in ("", name)
+            sent.id = name
+        elif response.status_code not in (409, 503):
+            raise RuntimeError(f"{response.status_code}: {response.text}")
+
+    def _look(self, sent: Sent) -> bool:
+        """Read the answers that are there; whether all are."""
+        if sent.done:
+            return True
+        try:
+            job = self._get(f"/jobs/{sent.id}")
+            for item in job["items"]:
+                if item["state"] == "done":
+                    self._read(sent, item["number"])
+        except (httpx.HTTPError, KeyError):
+            return False
+        sent.done = job["progress"]["done"] == len(sent.reports)
+        return sent.done
+
+    def _read(self, sent: Sent, number: int) -> None:
+        response = self._client.get(f"/jobs/{sent.id}/results/{number}", timeout=10.0)
+        digest = hashlib.sha256(response.raise_for_status().content).hexdigest()
+        sent.changed += sent.seen.setdefault(number, digest) != digest
+
+    def _get(self, path: str, **query: int) -> dict[str, Any]:
+        answer: dict[str, Any] = (
+            self._client.get(path, params=query, timeout=10.0).raise_for_status().json()
+        )
+        return answer
+
+    def _wait_listening(self, gateway: Gateway) -> None:
+        _wait(lambda: gateway.has_ended or self._listens(), 120.0)
+        if gateway.has_ended:
+            log = (self._directory / "gateway.log").read_text(errors="replace")
+            raise RuntimeError("The gateway ended by itself:\n" + log[-3000:])
+
+    def _listens(self) -> bool:
+        try:
+            return self._client.get("/health/ready", timeout=2.0).status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+
+def count(experiment: Kills, directory: Path) -> dict[str, Any]:
+    """What was promised, and what is there."""
+    from llmcxr_service.audit_log import verify
+
+    sent = experiment.sent
+    acknowledged = [each for each in sent if each.id]
+    (audit,) = verify(directory / "audit")
+    return {
+        "jobs": len(sent),
+        "items": sum(len(each.reports) for each in sent),
+        "submissions": sum(each.tries for each in sent),
+        "acknowledged": len(acknowledged),
+        "jobs_lost": sum(not each.done for each in acknowledged),
+        "items_lost": sum(len(each.reports) - len(each.seen) for each in acknowledged),
+        "jobs_double": experiment.listed
+        - len({each.id for each in acknowledged})
+        + sum(each.renamed for each in sent),
+        "answers_changed": sum(each.changed for each in sent),
+        "kills_in_start": experiment.in_start,
+        "kills_with_work_pending": experiment.with_work,
+        "audit_events": audit.events,
+        "audit_complaints": int(bool(audit.complaint)),
+    }
+
+
+def run(
+    kills: int, seed: int, directory: Path, database: str | None = None, minutes: float = 1e9
+) -> dict[str, Any]:
+    """Do it all; the figures.
+
+    Args:
+        kills: how many.
+        seed: of everything random but the machine's own timing.
+        directory: an empty one.
+        database: see `Kills`.
+        minutes: fewer kills where they take longer than this.
+    """
+    checkpoint = build_checkpoint(directory / "checkpoint")
+    manifest = Checkpoint.open(checkpoint).manifest
+    vllm = FakeVllm(
+        manifest.served_name,
+        manifest.vocabulary.size,
+        max_model_len=manifest.max_model_len,
+        delay_seconds=VLLM_SECONDS,
+    )
+    started = time.monotonic()
+    with serve(vllm.app()) as vllm_url:
+        experiment = Kills(directory, checkpoint, vllm_url, random.Random(seed), database)
+        done = 0
+        with experiment.nursery():
+            while done < kills and time.monotonic() - started < minutes * 60.0:
+                experiment.one_round()
+                done += 1
+                if done % 5 == 0:
+                    print(f"{done} kills, {len(experiment.sent)} jobs", file=sys.stderr)
+            experiment.drain()
+    figures = count(experiment, directory)
+    return {
+        "what": "random SIGKILL of the gateway with jobs running",
+        "kills": done,
+        "seed": seed,
+        "database": "PostgreSQL" if database else "SQLite",
+        "minutes": round((time.monotonic() - started) / 60.0, 1),
+        "machine": f"{platform.machine()}, {os.cpu_count()} processors, shared",
+        "completions_at_the_model": len(vllm.requests),
+        **figures,
+    }
+
+
+def write(path: Path, figures: dict[str, Any]) -> None:
+    """Put the figures beside those of other experiments."""
+    all_figures = json.loads(path.read_text()) if path.exists() else {}
+    all_figures["jobs_killed"] = figures
+    path.write_text(json.dumps(all_figures, indent=2) + "\n")
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=500)
+    parser.add_argument("--minutes", type=float, default=1e9, help="Stop killing after these.")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--database", help="URL of an empty PostgreSQL database; else SQLite.")
+    parser.add_argument("--output", type=Path, help="JSON file to put the figures in.")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        figures = run(
+            arguments.kills,
+            arguments.seed,
+            Path(directory),
+            arguments.database,
+            arguments.minutes,
+        )
+    for name, value in figures.items():
+        print(f"{name.replace('_', ' '):28} {value}")
+    if arguments.output:
+        write(arguments.output, figures)
+    bad = ("jobs_lost", "items_lost", "jobs_double", "answers_changed", "audit_complaints")
+    sys.exit(any(figures[name] for name in bad))
+
+
+if __name__ == "__main__":
+    main()
