@@ -31,7 +31,10 @@ async def live() -> Response:
 )
 async def ready(request: Request) -> Response:
     """Weights are loaded, vLLM answers, and what it serves is this checkpoint; else 503 and why."""
-    reasons = await runtime_of(request).readiness.look()
+    if request.app.state.draining.begun:
+        reasons: tuple[str, ...] = ("The service is shutting down.",)
+    else:
+        reasons = await runtime_of(request).readiness.look()
     if not reasons:
         return _json(Ready())
     return problem_response(

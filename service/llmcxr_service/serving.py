@@ -16,6 +16,7 @@ from llmcxr_service.access.certificates import CertificateProtocol
 from llmcxr_service.access.opening import check_access, warn_of_access
 from llmcxr_service.app import create_app
 from llmcxr_service.deliveries.destinations import load_destinations
+from llmcxr_service.draining import DrainingServer
 from llmcxr_service.observability import configure_logging
 from llmcxr_service.settings import Settings
 from llmcxr_service.vllm_launcher import end_with_stdin
@@ -54,17 +55,18 @@ def run_service(settings: Settings, *, end_with_parent: bool = False) -> None:
         check_receiving(settings)
     scheme = "https" if settings.tls_certificate else "http"
     log.info("serving %s on %s://%s:%d", name, scheme, settings.host, settings.port)
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         host=settings.host,
         port=settings.port,
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+        timeout_graceful_shutdown=settings.drain_seconds,
         **tls_options(settings),
     )
-    server = uvicorn.Server(config)
+    server = DrainingServer(config, app.state.draining, settings.drain_notice_seconds)
     _end_orderly(server)
     server.run()
     if not server.started:

@@ -70,6 +70,8 @@ class Settings(BaseSettings):
         max_pending: requests in work at once; more are refused with Retry-After.
         request_timeout_seconds: deadline of one call to the language model, and what admission
             counts with for a request that names no `Request-Timeout`.
+        drain_notice_seconds: from SIGTERM, which makes it not ready, to the end of listening.
+        drain_seconds: how long requests in work may go on after that; then they are cancelled.
         vllm_dtype: weights' type in a vLLM that is started here.
         vllm_eager: start it without compilation: sooner ready, slower afterwards.
         vllm_kv_cache_gib: its key-value cache, GiB; absent on a CPU: room for all sequences.
@@ -161,6 +163,8 @@ class Settings(BaseSettings):
     max_report_characters: int = Field(default=8000, ge=1)
     max_pending: int = Field(default=64, ge=1)
     request_timeout_seconds: float = Field(default=300.0, gt=0)
+    drain_notice_seconds: float = Field(default=1.0, ge=0, le=300)
+    drain_seconds: int = Field(default=20, ge=1, le=3600)
     vllm_dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     vllm_eager: bool = False
     vllm_kv_cache_gib: float | None = Field(default=None, gt=0)
