@@ -14,10 +14,11 @@ import typer
 from rich.console import Console
 
 from llmcxr_service.audit_command import app as audit
-from llmcxr_service.client import Client, ServiceError
+from llmcxr_service.client import Client, ServiceError, read_key
 from llmcxr_service.deliveries_command import app as deliveries
 from llmcxr_service.dicom_command import dicom_check, dicom_listen
 from llmcxr_service.keys_command import app as keys
+from llmcxr_service.schemas import ImageRequest, ReportOptions
 from llmcxr_service.settings import Settings, SettingsError, load_settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -103,13 +104,13 @@ def report(
 ) -> None:
     """Print the draft report of a radiograph, by a running service."""
     with spoken(), Client(url or own_url(), key=key_of(key_file)) as client:
-        answer = client.report(file.read_bytes(), indication=indication, seed=seed)
-    for name in ("findings", "impression"):
-        if answer[name]:
-            console.print(f"{name.capitalize()}: {answer[name]}", markup=False, highlight=False)
-    if not (answer["findings"] or answer["impression"]):
+        answer = client.report(file.read_bytes(), ReportOptions(indication=indication, seed=seed))
+    for name, text in (("Findings", answer.findings), ("Impression", answer.impression)):
+        if text:
+            console.print(f"{name}: {text}", markup=False, highlight=False)
+    if not (answer.findings or answer.impression):
         problems.print("The model wrote an empty report.")
-    for warning in answer["warnings"]:
+    for warning in answer.warnings:
         problems.print(f"Warning: {warning}", markup=False, highlight=False)
     problems.print("AI-generated draft, research use only.")
 
@@ -124,9 +125,9 @@ def image(
 ) -> None:
     """Draw a synthetic radiograph for a report, by a running service."""
     with spoken(), Client(url or own_url(), key=key_of(key_file)) as client:
-        drawn = client.image(text, seed=seed)
-    output.write_bytes(drawn.png)
-    console.print(f"{output}: AI-generated, research use only; seed {drawn.answer['seed']}.")
+        drawn = client.image(ImageRequest(report=text, seed=seed))
+    output.write_bytes(drawn.images[0].png)
+    console.print(f"{output}: AI-generated, research use only; seed {drawn.seed}.")
 
 
 @app.command()
@@ -173,12 +174,7 @@ def key_of(file: Path | None) -> str | None:
         ServiceError: it cannot be read.
     """
     file = file or settings_or_exit().key_file
-    if file is None:
-        return None
-    try:
-        return file.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        raise ServiceError("The file with the API key cannot be read.") from None
+    return None if file is None else read_key(file)
 
 
 @contextmanager

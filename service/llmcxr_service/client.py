@@ -1,34 +1,83 @@
-"""A client of the REST service, for the command line. Speaks HTTP only, knows no model."""
+"""Clients of the REST service, one that waits and one for asyncio. They know HTTP and no model.
+
+Requests and answers are those of `schemas`:
+
+    with Client("https://cxr.hospital.example", key=read_key(Path("key"))) as client:
+        report = client.report(radiograph, ReportOptions(indication="Cough", seed=7))
+        print(report.findings, report.mean_log_probability)
+
+All calls raise `ServiceError`, as one of its kinds in `client_errors`.
+"""
 
 from __future__ import annotations
 
-import base64
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import httpx
 
+from llmcxr_service import client_calls as calls
+from llmcxr_service.client_calls import Call, Observations, ReportEvent, ReportEvents, SectionText
+from llmcxr_service.client_errors import (
+    InvalidCall,
+    NotAllowed,
+    ProblemError,
+    ServiceAway,
+    ServiceError,
+    ServiceFailed,
+    TryLater,
+    UnreadableAnswer,
+    response_error,
+    transport_error,
+)
+from llmcxr_service.schemas import (
+    ImageRequest,
+    ImagesAnswer,
+    InstructionAnswer,
+    InstructionRequest,
+    QuestionAnswer,
+    QuestionOptions,
+    ReconstructionAnswer,
+    ReportAnswer,
+    ReportOptions,
+)
 
-class ServiceError(Exception):
-    """The service refused, failed or is not there; the message is for a person."""
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "InvalidCall",
+    "NotAllowed",
+    "Observations",
+    "ProblemError",
+    "ReportEvent",
+    "SectionText",
+    "ServiceAway",
+    "ServiceError",
+    "ServiceFailed",
+    "TryLater",
+    "UnreadableAnswer",
+    "read_key",
+]
+
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class DrawnImage:
-    """A synthetic radiograph as the service gave it.
+def read_key(file: Path) -> str:
+    """The API key in a file.
 
-    Attributes:
-        png: the file, with its AI-generated mark and provenance.
-        answer: the JSON beside it, without the image.
+    Raises:
+        ServiceError: it cannot be read.
     """
-
-    png: bytes
-    answer: dict[str, Any]
+    try:
+        return file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        raise ServiceError("The file with the API key cannot be read.") from None
 
 
 class Client:
-    """Calls a running service.
+    """Calls a running service, and waits for it.
 
     Args:
         url: where it listens.
@@ -46,14 +95,7 @@ class Client:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._url = url.rstrip("/")
-        # A proxy would see radiographs; who needs one names the service's address behind it.
-        self._http = httpx.Client(
-            base_url=self._url,
-            headers={} if key is None else {"Authorization": f"Bearer {key}"},
-            timeout=timeout_seconds,
-            transport=transport,
-            trust_env=False,
-        )
+        self._http = httpx.Client(transport=transport, **_options(url, key, timeout_seconds))
 
     def __enter__(self) -> Self:
         return self
@@ -66,44 +108,41 @@ class Client:
     ) -> None:
         self._http.close()
 
-    def report(
-        self, radiograph: bytes, *, indication: str = "", seed: int | None = None
-    ) -> dict[str, Any]:
-        """The draft report of a DICOM, PNG or JPEG file.
+    def report(self, radiograph: bytes, options: ReportOptions | None = None) -> ReportAnswer:
+        """The draft report of a DICOM, PNG or JPEG file."""
+        return self._do(calls.report(radiograph, options))
 
-        Raises:
-            ServiceError: no report.
-        """
-        fields = {"indication": indication} if indication else {}
-        if seed is not None:
-            fields["seed"] = str(seed)
-        # The file's own name may name a patient, so it does not travel.
-        files = {"file": ("radiograph", radiograph, "application/octet-stream")}
-        return self._json("/generate-report", files=files, data=fields)
+    def report_stream(
+        self, radiograph: bytes, options: ReportOptions | None = None
+    ) -> Iterator[ReportEvent]:
+        """The same, section by section as the words come; the whole report is the last."""
+        call, events = calls.report_stream(radiograph, options), ReportEvents()
+        try:
+            with self._http.stream(**call.request) as response:
+                if response.status_code != httpx.codes.OK:
+                    response.read()
+                    raise response_error(response)
+                for chunk in response.iter_bytes():
+                    yield from events.feed(chunk)
+        except httpx.HTTPError as error:
+            raise transport_error(self._url, error) from error
+        events.finish()
 
-    def image(self, report: str, *, seed: int | None = None) -> DrawnImage:
-        """One synthetic radiograph of a report.
+    def image(self, request: ImageRequest) -> ImagesAnswer:
+        """Synthetic radiographs of a report."""
+        return self._do(calls.image(request))
 
-        Raises:
-            ServiceError: no image.
-        """
-        body: dict[str, Any] = {"report": report}
-        if seed is not None:
-            body["seed"] = seed
-        answer = self._json("/generate-image", json=body)
-        (image,) = answer["images"]
-        png = base64.b64decode(image.pop("png_base64"))
-        return DrawnImage(png, answer)
+    def question(self, radiograph: bytes, options: QuestionOptions) -> QuestionAnswer:
+        """The answer to a question about a radiograph."""
+        return self._do(calls.question(radiograph, options))
 
-    def reconstruct(self, radiograph: bytes) -> DrawnImage:
-        """What the VQ-GAN keeps of a radiograph.
+    def instruct(self, request: InstructionRequest) -> InstructionAnswer:
+        """The response to an instruction without a radiograph."""
+        return self._do(calls.instruct(request))
 
-        Raises:
-            ServiceError: no reconstruction.
-        """
-        files = {"file": ("radiograph", radiograph, "application/octet-stream")}
-        answer = self._json("/reconstruct", files=files)
-        return DrawnImage(base64.b64decode(answer.pop("png_base64")), answer)
+    def reconstruct(self, radiograph: bytes) -> ReconstructionAnswer:
+        """What the VQ-GAN keeps of a radiograph."""
+        return self._do(calls.reconstruct(radiograph))
 
     def not_ready(self) -> list[str] | None:
         """Why the service is not ready, as sentences; empty where it is, None where it is away."""
@@ -118,30 +157,87 @@ class Client:
         except ValueError:
             return ["Something else listens there."]
 
-    def _json(self, path: str, **request: Any) -> dict[str, Any]:  # noqa: ANN401 - httpx's own
+    def _do(self, call: Call[T]) -> T:
         try:
-            response = self._http.post(path, headers={"Accept": "application/json"}, **request)
-        except httpx.ConnectError as error:
-            raise ServiceError(
-                f"Nothing answers at {self._url}. Start the service with `llmcxr serve`."
-            ) from error
+            return call.answer(self._http.request(**call.request))
         except httpx.HTTPError as error:
-            raise ServiceError(f"{self._url} did not answer ({type(error).__name__}).") from error
-        if response.status_code != httpx.codes.OK:
-            raise ServiceError(_explain(response))
-        answer: dict[str, Any] = response.json()
-        return answer
+            raise transport_error(self._url, error) from error
 
 
-def _explain(response: httpx.Response) -> str:
-    """A problem document as sentences."""
-    try:
-        problem = response.json()
-    except ValueError:
-        return f"The service answered with status {response.status_code}."
-    words = [f"{problem.get('title', 'Error')} ({response.status_code})."]
-    words += [problem["detail"]] if problem.get("detail") else []
-    words += [f"{e['field']}: {e['problem']}" for e in problem.get("errors") or []]
-    if "Retry-After" in response.headers:
-        words.append(f"Try again in {response.headers['Retry-After']} seconds.")
-    return " ".join(words)
+class AsyncClient:
+    """The same for asyncio; its methods and arguments are those of `Client`."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: str | None = None,
+        timeout_seconds: float = 600.0,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._url = url.rstrip("/")
+        self._http = httpx.AsyncClient(transport=transport, **_options(url, key, timeout_seconds))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._http.aclose()
+
+    async def report(self, radiograph: bytes, options: ReportOptions | None = None) -> ReportAnswer:
+        """As `Client.report`."""
+        return await self._do(calls.report(radiograph, options))
+
+    async def report_stream(
+        self, radiograph: bytes, options: ReportOptions | None = None
+    ) -> AsyncIterator[ReportEvent]:
+        """As `Client.report_stream`."""
+        call, events = calls.report_stream(radiograph, options), ReportEvents()
+        try:
+            async with self._http.stream(**call.request) as response:
+                if response.status_code != httpx.codes.OK:
+                    await response.aread()
+                    raise response_error(response)
+                async for chunk in response.aiter_bytes():
+                    for event in events.feed(chunk):
+                        yield event
+        except httpx.HTTPError as error:
+            raise transport_error(self._url, error) from error
+        events.finish()
+
+    async def image(self, request: ImageRequest) -> ImagesAnswer:
+        """As `Client.image`."""
+        return await self._do(calls.image(request))
+
+    async def question(self, radiograph: bytes, options: QuestionOptions) -> QuestionAnswer:
+        """As `Client.question`."""
+        return await self._do(calls.question(radiograph, options))
+
+    async def instruct(self, request: InstructionRequest) -> InstructionAnswer:
+        """As `Client.instruct`."""
+        return await self._do(calls.instruct(request))
+
+    async def reconstruct(self, radiograph: bytes) -> ReconstructionAnswer:
+        """As `Client.reconstruct`."""
+        return await self._do(calls.reconstruct(radiograph))
+
+    async def _do(self, call: Call[T]) -> T:
+        try:
+            return call.answer(await self._http.request(**call.request))
+        except httpx.HTTPError as error:
+            raise transport_error(self._url, error) from error
+
+
+def _options(url: str, key: str | None, timeout_seconds: float) -> dict[str, Any]:
+    return {
+        "base_url": url.rstrip("/"),
+        "headers": {} if key is None else {"Authorization": f"Bearer {key}"},
+        "timeout": timeout_seconds,
+        # A proxy would see radiographs; who needs one names the service's address behind it.
+        "trust_env": False,
+    }

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import signal
 import socket
@@ -29,8 +28,15 @@ from rich.text import Text
 from llmcxr_models.checkpoint import read_manifest
 from llmcxr_models.preprocess import to_grey8, to_pixels
 from llmcxr_models.radiograph_file import read_radiograph
-from llmcxr_service.client import Client, DrawnImage
+from llmcxr_service.client import Client
 from llmcxr_service.demo_picture import NOTICE, side_by_side
+from llmcxr_service.schemas import (
+    ImageRequest,
+    ImagesAnswer,
+    ReconstructionAnswer,
+    ReportAnswer,
+    ReportOptions,
+)
 from llmcxr_service.settings import Settings
 from llmcxr_service.vllm_process import VllmState, state_directory
 
@@ -61,16 +67,18 @@ def run_demo(settings: Settings, samples: Path, output: Path, console: Console) 
     timings: dict[str, float] = {}
     with own_service(settings, timings, console) as url, Client(url) as client:
         # 1. Radiographs to reports.
-        report = _timed(timings, "report, DICOM", lambda: client.report(dicom, seed=SEED))
+        options = ReportOptions(seed=SEED)
+        report = _timed(timings, "report, DICOM", lambda: client.report(dicom, options))
         show_report(report, f"Report for {DICOM_SAMPLE}", console)
-        second = _timed(timings, "report, PNG", lambda: client.report(png, seed=SEED))
+        second = _timed(timings, "report, PNG", lambda: client.report(png, options))
         show_report(second, f"Report for {PNG_SAMPLE}", console)
         # 2. The first report back to a radiograph.
         console.print("Sending the first report back to get a radiograph ...")
-        text = report["text"].strip()
+        text = report.text.strip()
         if not text:
             raise DemoError("The model wrote an empty report, so there is nothing to draw.")
-        drawn = _timed(timings, "radiograph from report", lambda: client.image(text, seed=SEED))
+        wanted = ImageRequest(report=text, seed=SEED)
+        drawn = _timed(timings, "radiograph from report", lambda: client.image(wanted))
         seen = _timed(timings, "reconstruction", lambda: client.reconstruct(dicom))
         # 3. Files.
         write_output(output, model_view(dicom, settings), report, drawn, seen)
@@ -144,26 +152,30 @@ def model_view(radiograph: bytes, settings: Settings) -> bytes:
 
 
 def write_output(
-    output: Path, view: bytes, report: dict[str, Any], drawn: DrawnImage, seen: DrawnImage
+    output: Path,
+    view: bytes,
+    report: ReportAnswer,
+    drawn: ImagesAnswer,
+    seen: ReconstructionAnswer,
 ) -> None:
     """Write the four files."""
     (output / "input.png").write_bytes(view)
-    text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+    text = report.model_dump_json(indent=2) + "\n"
     (output / "report.json").write_text(text, encoding="utf-8")
-    (output / "generated.png").write_bytes(drawn.png)
+    (output / "generated.png").write_bytes(drawn.images[0].png)
     panels = [
         ("Input", view),
         ("What the VQ-GAN keeps of it", seen.png),
-        ("Drawn from the report", drawn.png),
+        ("Drawn from the report", drawn.images[0].png),
     ]
     side_by_side(panels, output / "side-by-side.png")
 
 
-def show_report(answer: dict[str, Any], title: str, console: Console) -> None:
+def show_report(answer: ReportAnswer, title: str, console: Console) -> None:
     """Print a report and its doubts."""
-    sections = (("Findings", answer["findings"]), ("Impression", answer["impression"]))
-    lines = [f"{name}: {body}" for name, body in sections if body] or [answer["text"] or "(empty)"]
-    lines += [f"Warning: {warning}" for warning in answer["warnings"]]
+    sections = (("Findings", answer.findings), ("Impression", answer.impression))
+    lines = [f"{name}: {body}" for name, body in sections if body] or [answer.text or "(empty)"]
+    lines += [f"Warning: {warning}" for warning in answer.warnings]
     # Text, not markup: what a model wrote may hold square brackets.
     console.print(Panel(Text("\n".join(lines)), title=title, subtitle="AI-generated draft"))
 

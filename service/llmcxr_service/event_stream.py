@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -28,10 +29,23 @@ from llmcxr_models.errors import CxrError
 from llmcxr_service.problems import error_response, internal_error_response
 from llmcxr_service.server_sent_events import HEARTBEAT, MEDIA_TYPE, ServerSentEvent
 
-HEARTBEAT_SECONDS = 10.0
-_PATIENCE_SECONDS = 5.0
-"""So long the beginning of the answer is waited for before its status is sent without it."""
-_SLOWEST_READER_SECONDS = 60.0
+
+@dataclass(frozen=True)
+class Pace:
+    """What a stream waits for, in seconds.
+
+    Attributes:
+        patience: for the beginning of the answer, before the status is sent without it.
+        heartbeat: of quiet, before a comment says that the answer is still being made.
+        slowest_reader: for the reader to take what there is.
+    """
+
+    patience: float = 5.0
+    heartbeat: float = 10.0
+    slowest_reader: float = 60.0
+
+
+_USUAL = Pace()
 
 
 class Events:
@@ -64,7 +78,7 @@ Work = Callable[[Events], Coroutine[Any, Any, Response]]
 """Reads the request, tells of the work, and returns the JSON answer."""
 
 
-async def event_stream(work: Work) -> Response:
+async def event_stream(work: Work, pace: Pace = _USUAL) -> Response:
     """Begin the work; the answer, once there is something to say.
 
     Raises:
@@ -74,18 +88,19 @@ async def event_stream(work: Work) -> Response:
     task = asyncio.create_task(work(events))
     try:
         await _either(task, events.begun.wait())
-        await _either(task, events.flowing.wait(), _PATIENCE_SECONDS)
+        await _either(task, events.flowing.wait(), pace.patience)
         if task.done() and not events.flowing.is_set():
             task.result()
     except BaseException:
         await _end(task)
         raise
-    return _EventStream(events, task)
+    return _EventStream(events, task, pace)
 
 
 class _EventStream(Response):
-    def __init__(self, events: Events, task: asyncio.Task[Response]) -> None:
+    def __init__(self, events: Events, task: asyncio.Task[Response], pace: Pace) -> None:
         super().__init__()
+        self._pace = pace
         self._events = events
         self._task = task
         task.add_done_callback(lambda _: events.queue.put_nowait(None))
@@ -100,7 +115,7 @@ class _EventStream(Response):
             status = HTTPStatus.OK.value
             await send({"type": "http.response.start", "status": status, "headers": headers})
             async for body in self._bodies(scope):
-                async with asyncio.timeout(_SLOWEST_READER_SECONDS):
+                async with asyncio.timeout(self._pace.slowest_reader):
                     await send({"type": "http.response.body", "body": body, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         except TimeoutError:
@@ -112,7 +127,7 @@ class _EventStream(Response):
     async def _bodies(self, scope: Scope) -> AsyncIterator[bytes]:
         while True:
             try:
-                async with asyncio.timeout(HEARTBEAT_SECONDS):
+                async with asyncio.timeout(self._pace.heartbeat):
                     event = await self._events.queue.get()
             except TimeoutError:
                 yield HEARTBEAT

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
@@ -16,6 +16,8 @@ from starlette.responses import JSONResponse, Response
 from llmcxr_models import errors as models
 from llmcxr_service import errors as service
 from llmcxr_service.errors import FieldProblem, InvalidRequest
+from llmcxr_service.schemas import FieldError as FieldError
+from llmcxr_service.schemas import Problem as Problem
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -88,28 +90,6 @@ KINDS: dict[type[models.CxrError], Kind] = {
     service.ReceiverUnavailable: Kind(503, "queue-unavailable", "Not kept"),
     service.DecoderUnavailable: Kind(503, "decoder-unavailable", "Decoder unavailable"),
 }
-
-
-class FieldError(BaseModel):
-    """What is wrong with one field of a request."""
-
-    field: str
-    problem: str
-
-
-class Problem(BaseModel):
-    """RFC 9457 problem details."""
-
-    model_config = ConfigDict(json_schema_extra={"description": "RFC 9457 problem details."})
-
-    type: str = Field(description="Stable relative URI of this kind of problem.")
-    title: str
-    status: int
-    detail: str | None = None
-    reason: str | None = Field(default=None, description="Machine-readable cause.")
-    request_id: str
-    errors: list[FieldError] | None = Field(default=None, description="For an invalid request.")
-    reasons: list[str] | None = Field(default=None, description="Why the service is not ready.")
 
 
 def problem_response(

@@ -330,3 +330,25 @@ class ModelDescription(Model):
     max_model_len: int
     files: dict[str, str] = Field(description="SHA-256 by path.")
     provenance: dict[str, Any]
+
+
+class FieldError(BaseModel):
+    """What is wrong with one field of a request."""
+
+    field: str
+    problem: str
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details."""
+
+    model_config = ConfigDict(json_schema_extra={"description": "RFC 9457 problem details."})
+
+    type: str = Field(description="Stable relative URI of this kind of problem.")
+    title: str
+    status: int
+    detail: str | None = None
+    reason: str | None = Field(default=None, description="Machine-readable cause.")
+    request_id: str
+    errors: list[FieldError] | None = Field(default=None, description="For an invalid request.")
+    reasons: list[str] | None = Field(default=None, description="Why the service is not ready.")

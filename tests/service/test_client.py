@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,17 +10,51 @@ from pathlib import Path
 import httpx
 import pytest
 from PIL import Image
-from tests.fakes import FakeVllm
+from tests.fakes import FakeVllm, Fault
 from tests.service.conftest import serve
 from typer.testing import CliRunner
 
+from llmcxr_models.checkpoint import Checkpoint
 from llmcxr_service.__main__ import app as cli
 from llmcxr_service.app import create_app
-from llmcxr_service.client import Client, ServiceError
+from llmcxr_service.client import (
+    AsyncClient,
+    Client,
+    InvalidCall,
+    NotAllowed,
+    Observations,
+    SectionText,
+    ServiceAway,
+    ServiceError,
+    ServiceFailed,
+    TryLater,
+    UnreadableAnswer,
+    read_key,
+)
+from llmcxr_service.schemas import (
+    ImageRequest,
+    InstructionRequest,
+    QuestionOptions,
+    ReportAnswer,
+    ReportOptions,
+    StreamMeta,
+)
 from llmcxr_service.settings import Settings
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 NOWHERE = "http://127.0.0.1:9"
+
+
+def sample(name: str) -> bytes:
+    return (SAMPLES / name).read_bytes()
+
+
+@pytest.fixture
+def written(checkpoint: Checkpoint) -> list[int]:
+    """A report as token ids, with its ending."""
+    text = "Findings: Größe normal. Impression: Nothing."
+    stop = checkpoint.manifest.vocabulary.stop_token_ids[0]
+    return [*checkpoint.load_tokenizer().encode_text(text), stop]
 
 
 @pytest.fixture
@@ -33,32 +68,151 @@ def url(make_settings: Callable[..., Settings], vllm: FakeVllm) -> Iterator[str]
 )
 def test_report_of_every_sample(url: str, name: str) -> None:
     with Client(url) as client:
-        answer = client.report((SAMPLES / name).read_bytes(), indication="cough", seed=3)
-    assert answer["seed"] == 3
-    assert answer["ai_generated"] is True
+        answer = client.report(sample(name), ReportOptions(indication="cough", seed=3))
+    assert answer.seed == 3
+    assert answer.ai_generated is True
+    assert answer.sampling.temperature == 0.0
 
 
 def test_image_and_reconstruction(url: str) -> None:
     with Client(url) as client:
-        drawn = client.image("The lungs are clear.", seed=1)
-        seen = client.reconstruct((SAMPLES / "cardiomegaly.png").read_bytes())
+        drawn = client.image(ImageRequest(report="The lungs are clear.", seed=1, n=2))
+        seen = client.reconstruct(sample("cardiomegaly.png"))
         assert client.not_ready() == []
-    assert Image.open(io.BytesIO(drawn.png)).size == (64, 64)
-    assert drawn.answer["images"][0]["codes"]
+    assert [image.seed for image in drawn.images] == [1, 2]
+    assert Image.open(io.BytesIO(drawn.images[0].png)).size == (64, 64)
+    assert drawn.images[0].mean_log_probability is not None
     assert Image.open(io.BytesIO(seen.png)).size == (64, 64)
-    assert seen.answer["psnr_db"] > 0
+    assert seen.psnr_db > 0
+
+
+def test_question_and_instruction(url: str) -> None:
+    with Client(url) as client:
+        answer = client.question(
+            sample("cardiomegaly.png"), QuestionOptions(question="Is there cardiomegaly?", seed=1)
+        )
+        response = client.instruct(InstructionRequest(instruction="Say something."))
+    assert answer.seed == 1
+    assert response.mean_log_probability is not None
+
+
+def test_a_stream_ends_with_the_whole_report(url: str, vllm: FakeVllm, written: list[int]) -> None:
+    vllm.answer = written
+    with Client(url) as client:
+        whole = client.report(sample("cardiomegaly.png"), ReportOptions(seed=3))
+        meta, *parts, seen, last = client.report_stream(
+            sample("cardiomegaly.png"), ReportOptions(seed=3)
+        )
+    assert isinstance(meta, StreamMeta)
+    assert (meta.seed, meta.sampling) == (3, whole.sampling)
+    assert isinstance(seen, Observations)
+    assert isinstance(last, ReportAnswer)
+    assert last.text == whole.text
+    told = {"findings": "", "impression": ""}
+    for part in parts:
+        assert isinstance(part, SectionText)
+        told[part.section] += part.text
+    assert told == {"findings": whole.findings, "impression": whole.impression}
+    assert told == {"findings": "Größe normal.", "impression": "Nothing."}
+
+
+async def test_the_same_without_waiting(url: str, vllm: FakeVllm, written: list[int]) -> None:
+    vllm.answer = written
+    async with AsyncClient(url) as client:
+        whole, image = await asyncio.gather(
+            client.report(sample("cardiomegaly.png")),
+            client.image(ImageRequest(report="Clear.", seed=5)),
+        )
+        events = [e async for e in client.report_stream(sample("cardiomegaly.png"))]
+        answer = await client.question(sample("cardiomegaly.png"), QuestionOptions(question="Why?"))
+        response = await client.instruct(InstructionRequest(instruction="Say something."))
+        seen = await client.reconstruct(sample("cardiomegaly.png"))
+    last = events[-1]
+    assert isinstance(last, ReportAnswer)
+    assert last.text == whole.text == answer.answer == response.response
+    assert image.images[0].codes
+    assert seen.codes
+
+
+async def test_what_goes_wrong_before_the_stream_is_a_problem(url: str) -> None:
+    with Client(url) as client, pytest.raises(InvalidCall, match=r"\(415\)"):
+        next(client.report_stream(b"this is text"))
+    async with AsyncClient(url) as client:
+        with pytest.raises(InvalidCall, match=r"n: A stream of events has one draft"):
+            async for _ in client.report_stream(
+                sample("cardiomegaly.png"), ReportOptions(n=2, temperature=1.0)
+            ):
+                pass
+
+
+def test_what_goes_wrong_in_the_stream_is_the_same_problem(
+    url: str, vllm: FakeVllm, written: list[int]
+) -> None:
+    vllm.answer, vllm.token_seconds = written, 0.01
+    vllm.faults.append(Fault.ERROR_EVENT)
+    with Client(url) as client, pytest.raises(ServiceFailed) as caught:
+        list(client.report_stream(sample("cardiomegaly.png")))
+    assert caught.value.problem.status == 502
+    assert caught.value.problem.request_id
+
+
+def test_busy_says_when_to_come_back(url: str, vllm: FakeVllm) -> None:
+    vllm.up = False
+    with Client(url) as client:
+        assert client.not_ready()
+        with pytest.raises(TryLater) as caught:
+            client.image(ImageRequest(report="Clear lungs."))
+    assert caught.value.retry_after_seconds is not None
+    assert caught.value.problem.status == 503
 
 
 def test_refusal_is_a_sentence(url: str) -> None:
-    with Client(url) as client, pytest.raises(ServiceError, match=r"\(415\)"):
+    with Client(url) as client, pytest.raises(InvalidCall, match=r"\(415\)") as caught:
         client.report(b"this is text")
+    assert caught.value.problem.type == "/problems/unsupported-media"
 
 
 def test_nobody_there() -> None:
     with Client(NOWHERE) as client:
         assert client.not_ready() is None
-        with pytest.raises(ServiceError, match="llmcxr serve"):
-            client.image("Clear lungs.")
+        with pytest.raises(ServiceAway, match="llmcxr serve"):
+            client.image(ImageRequest(report="Clear lungs."))
+
+
+def test_the_key_comes_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("secret-key\n")
+    seen = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers["Authorization"])
+        return httpx.Response(401, json={"title": "Unauthenticated", "status": 401, "type": "/x",
+                                         "request_id": "1"})  # fmt: skip
+
+    transport = httpx.MockTransport(answer)
+    client = Client("http://x", key=read_key(file), transport=transport)
+    with client, pytest.raises(NotAllowed):
+        client.report(b"")
+    assert seen == ["Bearer secret-key"]
+    with pytest.raises(ServiceError, match="cannot be read"):
+        read_key(tmp_path / "none")
+
+
+def test_what_is_no_answer_of_the_service() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/instruct":
+            return httpx.Response(200, text="<html>")
+        if request.headers["Accept"] == "text/event-stream":
+            return httpx.Response(200, text='event: findings\ndata: {"text": "a"}\n\n')
+        return httpx.Response(404, text="<html>")
+
+    with Client("http://x", transport=httpx.MockTransport(answer)) as client:
+        with pytest.raises(UnreadableAnswer):
+            client.instruct(InstructionRequest(instruction="x"))
+        with pytest.raises(UnreadableAnswer, match="404"):
+            client.report(b"")
+        with pytest.raises(UnreadableAnswer, match="no end"):
+            list(client.report_stream(b""))
 
 
 def test_report_command(url: str) -> None:
