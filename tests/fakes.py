@@ -55,6 +55,8 @@ class FakeVllm:
         max_model_len: longest sequence.
         api_key: asked for, if set.
         answer: text answers, as token ids; random ones where None.
+        answers: the same for single seeds.
+        gives_logprobs: of the tokens that were drawn.
         delay_seconds: of each completion, before it begins.
         token_seconds: between the parts of a stream.
         tokens_at_once: in one part of a stream.
@@ -71,6 +73,8 @@ class FakeVllm:
     max_model_len: int = 256
     api_key: str | None = None
     answer: list[int] | None = None
+    answers: dict[int, list[int]] = field(default_factory=dict)
+    gives_logprobs: bool = True
     delay_seconds: float = 0.0
     token_seconds: float = 0.0
     tokens_at_once: int = 1
@@ -225,7 +229,7 @@ class FakeVllm:
             "stop_reason": None,
             "prompt_logprobs": None,
         }
-        if body.get("logprobs") is not None:
+        if body.get("logprobs") is not None and self.gives_logprobs:
             choice["logprobs"] = {
                 "token_logprobs": [-((i % 7) + 1) / 8 for i in token_ids],
                 "top_logprobs": [self.logprobs_of(body)],
@@ -253,8 +257,9 @@ class FakeVllm:
     def _draw(self, body: dict[str, Any]) -> tuple[list[int], str]:
         """Tokens as a function of prompt, seed and sampling, within the constraints."""
         low, high, stops = body["min_tokens"], body["max_tokens"], set(body["stop_token_ids"])
-        if self.answer is not None and "allowed_token_ids" not in body:
-            token_ids = self.answer[:high]
+        answer = self.answers.get(body["seed"], self.answer)
+        if answer is not None and "allowed_token_ids" not in body:
+            token_ids = answer[:high]
             return token_ids, "stop" if token_ids[-1] in stops else "length"
         never = {int(i) for i, bias in body.get("logit_bias", {}).items() if bias <= -100}
         allowed = body.get("allowed_token_ids") or range(self.vocabulary_size)
