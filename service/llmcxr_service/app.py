@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from llmcxr_service import (
     documentation,
+    idempotency,
     problems,
     routes,
     routes_deliveries,
@@ -121,6 +122,9 @@ def create_app(settings: Settings, *, transport: httpx.AsyncBaseTransport | None
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             app.openapi_schema = documentation.build(app)
+            documentation.add_idempotency(
+                app.openapi_schema, idempotency.HEADER, without=routes_dicom.PREFIX
+            )
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -177,8 +177,9 @@ class AuditLog:
             "outcome": _outcome(event.status),
             "agent": [{"who": self._who(event.caller), "requestor": True}],
             "source": {"observer": self._observer},
-            "entity": list(self._entities(event)),
         }
+        if entities := list(self._entities(event)):  # FHIR knows no empty list
+            resource["entity"] = entities
         if event.status >= 400 or not event.status:
             resource["outcomeDesc"] = f"{event.status} {event.reason}".strip()
         return resource
@@ -189,8 +190,9 @@ class AuditLog:
         return {"identifier": {"system": "urn:llmcxr:caller", "value": self._hidden(caller)}}
 
     def _entities(self, event: Event) -> Iterator[dict[str, Any]]:
-        model = {"system": "urn:llmcxr:model", "value": event.model}
-        yield {"what": {"identifier": model}, "type": _SYSTEM_OBJECT}
+        if event.model:
+            model = {"system": "urn:llmcxr:model", "value": event.model}
+            yield {"what": {"identifier": model}, "type": _SYSTEM_OBJECT}
         if event.instance:
             instance = {"system": "urn:llmcxr:instance", "value": self._hidden(event.instance)}
             yield {"what": {"identifier": instance}}

@@ -23,10 +23,11 @@ _EVENTS = (
 )
 _BINARY = {"type": "string", "format": "binary"}
 _ERRORS = {
-    400: "The radiograph is damaged, or there is none.",
+    400: "The radiograph is damaged, or there is none; or the idempotency key is unusable.",
     404: "The service is not set up for this.",
     406: "None of the accepted media types can be answered.",
     408: "The body took too long to arrive.",
+    409: "A request with the same idempotency key is in work; see Retry-After.",
     413: "The body is over the limit.",
     415: "The body is of a media type that is not accepted.",
     422: "The request, the text or the radiograph cannot be used.",
@@ -169,6 +170,35 @@ def build(app: FastAPI) -> dict[str, Any]:
                     content[MEDIA_TYPE] = content.pop(JSON)
     add_access(document, f"#/components/schemas/{Problem.__name__}")
     return document
+
+
+def add_idempotency(document: dict[str, Any], header: str, without: str) -> None:
+    """Every POST takes a key, but those under a path.
+
+    Args:
+        document: is changed.
+        header: name of the key's header.
+        without: beginning of the paths that do not.
+    """
+    schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
+    content = {MEDIA_TYPE: {"schema": schema}}
+    texts = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[!#-\[\]-~]+$"}
+    parameter = {
+        "name": header,
+        "in": "header",
+        "required": False,
+        "description": "The same key with the same request gets the same answer.",
+        "schema": texts,
+    }
+    for path, operations in document["paths"].items():
+        if "post" not in operations or path.startswith(without):
+            continue
+        operation = operations["post"]
+        operation.setdefault("parameters", []).append(parameter)
+        responses = operation["responses"]
+        for status in (400, 409, 413, 422):
+            responses.setdefault(str(status), {"description": _ERRORS[status], "content": content})
+        operation["responses"] = dict(sorted(responses.items()))
 
 
 def _inline(model: type[BaseModel]) -> dict[str, Any]:

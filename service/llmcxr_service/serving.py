@@ -17,12 +17,10 @@ from llmcxr_service.access.opening import check_access, warn_of_access
 from llmcxr_service.app import create_app
 from llmcxr_service.deliveries.destinations import load_destinations
 from llmcxr_service.draining import DrainingServer
+from llmcxr_service.jobs.webhooks import load_webhooks
 from llmcxr_service.observability import configure_logging
 from llmcxr_service.settings import Settings
 from llmcxr_service.vllm_launcher import end_with_stdin
-
-GRACEFUL_SECONDS = 20
-"""How long requests in work may go on after SIGTERM; then they are cancelled."""
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +47,7 @@ def run_service(settings: Settings, *, end_with_parent: bool = False) -> None:
     name = Checkpoint.open(settings.checkpoint, verify=False).manifest.served_name
     if settings.destinations is not None:
         load_destinations(settings.destinations)
+    load_webhooks(settings.webhooks)
     if settings.dicom_rules or settings.dicom_sources or settings.dicom_port is not None:
         from llmcxr_service.intake_dicom.listening import check_receiving
 
