@@ -23,7 +23,8 @@ FROM python:3.11-slim-bookworm
 RUN apt-get update \
     && apt-get install -y --no-install-recommends g++ libtcmalloc-minimal4 tini \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --create-home --uid 10001 llmcxr
+    && useradd --create-home --uid 10001 llmcxr \
+    && install -d -o 10001 -m 0700 /var/lib/llmcxr-access
 WORKDIR /app
 COPY --from=build /app /app
 COPY samples samples

@@ -85,6 +85,21 @@ def test_prometheus_scrapes_what_compose_runs() -> None:
     assert targets == ["gateway:8080", "vllm:8000"]
 
 
+def test_prometheus_says_who_it_is() -> None:
+    config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    (secret,) = SERVICES["prometheus"]["secrets"]
+    assert secret in COMPOSE["secrets"]
+    file = config["scrape_configs"][0]["authorization"]["credentials_file"]
+    assert file == f"/run/secrets/{secret}"
+
+
+def test_the_file_of_keys_is_kept_and_is_the_users_own() -> None:
+    gateway = SERVICES["gateway"]
+    directory = str(Path(gateway["environment"]["LLMCXR_KEYS"]).parent)
+    assert f"access:{directory}" in gateway["volumes"]
+    assert f"install -d -o 10001 -m 0700 {directory}" in (ROOT / "Dockerfile").read_text()
+
+
 def test_dashboard_shows_metrics_that_exist() -> None:
     registry = Metrics().registry
     known = {sample for metric in registry.collect() for sample in _names(metric.name, metric.type)}

@@ -59,6 +59,8 @@ class Door:
         """End what is open."""
         if self.tokens is not None:
             await self.tokens.close()
+        if self.rates is not None:
+            await self.rates.close()
 
     def _by_certificate(self, connection: Mapping[str, Any]) -> Caller:
         caller = certificates.recognise(connection, self.clients or {})

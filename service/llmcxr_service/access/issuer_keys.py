@@ -96,7 +96,7 @@ class IssuerKeys:
             keys = usable_keys(await self._download())
             if not keys:
                 raise ValueError("no usable key")
-        except (httpx.HTTPError, ValueError, TimeoutError) as error:
+        except (httpx.HTTPError, RecursionError, TimeoutError, ValueError) as error:
             # The class only: messages may quote what the other end sent.
             log.warning(
                 "the issuer's keys cannot be fetched",

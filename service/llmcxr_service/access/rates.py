@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable
 
 from limits import parse
-from limits.aio.storage import MemoryStorage, Storage
+from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
-from limits.errors import ConfigurationError, StorageError
-from limits.storage import storage_from_string
+from limits.errors import StorageError
+from redis.asyncio import ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from llmcxr_service.errors import AccessError, RateLimited
 
@@ -30,7 +32,7 @@ class Rates:
 
     Args:
         limit: such as `600/minute`.
-        store: URL of a Redis; None: memory.
+        store: URL of a Redis (`redis:`, `rediss:`, `unix:`); None: memory.
         clock: seconds that only grow.
 
     Raises:
@@ -42,7 +44,8 @@ class Rates:
     ) -> None:
         self._limit = parse(limit)
         self._own = SlidingWindowCounterRateLimiter(MemoryStorage())
-        self._shared = None if store is None else SlidingWindowCounterRateLimiter(_redis(store))
+        self._pool = None if store is None else _pool(store)
+        self._shared = None if self._pool is None else _shared(self._pool)
         self._clock = clock
         self._away_until = float("-inf")
 
@@ -62,6 +65,11 @@ class Rates:
                 return
         await self._count(self._own, caller)
 
+    async def close(self) -> None:
+        """End the connections to the store."""
+        if self._pool is not None:
+            await self._pool.aclose()
+
     async def _count(self, limiter: SlidingWindowCounterRateLimiter, caller: str) -> None:
         if await limiter.hit(self._limit, caller):
             return
@@ -73,18 +81,27 @@ class Rates:
         )
 
 
-def _redis(url: str) -> Storage:
+def _pool(url: str) -> ConnectionPool:
     try:
-        storage = storage_from_string(
-            f"async+{url}",
-            implementation="redispy",
-            wrap_exceptions=True,
+        return ConnectionPool.from_url(
+            url,
             socket_timeout=_STORE_SECONDS,
             socket_connect_timeout=_STORE_SECONDS,
+            # What fails once is counted here instead; trying again would take the caller's time.
+            retry=Retry(NoBackoff(), 0),
         )
-    except (ConfigurationError, ValueError):
+    except ValueError:
         # Its own text quotes the URL, which may hold a password.
-        storage = None
-    if not isinstance(storage, Storage):
-        raise AccessError("LLMCXR_RATE_LIMIT_STORE cannot be used.")
-    return storage
+        raise AccessError("LLMCXR_RATE_LIMIT_STORE cannot be used.") from None
+
+
+def _shared(pool: ConnectionPool) -> SlidingWindowCounterRateLimiter:
+    # Where the server is only the pool knows; the address here is not used.
+    storage = RedisStorage(
+        "async+redis://pool:6379",
+        wrap_exceptions=True,
+        implementation="redispy",
+        key_prefix="llmcxr",
+        connection_pool=pool,  # type: ignore[arg-type] # its annotation forgets this option
+    )
+    return SlidingWindowCounterRateLimiter(storage)
