@@ -41,6 +41,7 @@ _KEY = re.compile(rb'"[\x21\x23-\x5b\x5d-\x7e]{1,255}"|[\x21\x23-\x5b\x5d-\x7e]{
 _BOUNDARY = re.compile(rb'boundary="?([^";,\s]+)"?', re.IGNORECASE)
 # What may be otherwise next time is not kept: who may ask, how much is in work, what failed.
 _PASSING = frozenset({401, 403, 404, 408, 409, 429, 499})
+_EVENTS = b"text/event-stream"
 _MOST_BYTES = 64 * 1024 * 1024
 _SWEEP_SECONDS = 600.0
 _CREDENTIALS = (b"authorization", b"x-api-key")
@@ -208,7 +209,9 @@ class _Keeping:
         await self._send(message)
 
     def _is_kept(self) -> bool:
-        passing = self._status >= 500 or self._status in _PASSING
+        # A stream of events may end in an error after its status said that all is well.
+        stream = any(n == b"content-type" and v.startswith(_EVENTS) for n, v in self._headers)
+        passing = self._status >= 500 or self._status in _PASSING or stream
         return not passing and len(self._body) <= _MOST_BYTES
 
     async def _keep(self) -> None:

@@ -142,7 +142,7 @@ def _each(fields: dict[str, object], items: int) -> tuple[dict[str, str], ...]:
     first = choose_seed(None) if given is None else given
     assert isinstance(first, int)
     step = 1 if given is None else 0
-    texts = {name: str(value) for name, value in fields.items()}
+    texts = {name: str(value) for name, value in fields.items() if value is not None}
     return tuple({**texts, "seed": str((first + step * i) % SEEDS)} for i in range(items))
 
 
