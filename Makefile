@@ -5,6 +5,7 @@
 #   make serve    the service on http://127.0.0.1:8080 (LLMCXR_HOST, LLMCXR_PORT)
 #   make check    formatting, lint, types, architecture
 #   make bench    the gateway's overhead and what concurrency gains, on this machine
+#   make reliability  faults and load against the gateway, into docs/reliability.json
 #   make train-tiny  the whole training chain on drawn pictures, in minutes, into runs/tiny/
 #   make setup    only the set-up; DEVICE=cuda on a host with an NVIDIA GPU
 
@@ -12,7 +13,7 @@ PYTHON ?= python3
 DEVICE ?=
 BIN := .venv/bin
 
-.PHONY: demo test serve check bench train-tiny setup lock clean
+.PHONY: demo test serve check bench reliability train-tiny setup lock clean
 
 demo: setup
 	@$(BIN)/llmcxr demo
@@ -32,6 +33,10 @@ check: setup
 
 bench: setup
 	@$(BIN)/python scripts/bench_gateway.py
+
+reliability: setup
+	@$(BIN)/python scripts/reliability.py faults
+	@$(BIN)/python scripts/reliability.py load
 
 train-tiny: setup
 	@runs/tiny.sh
