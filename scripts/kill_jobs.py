@@ -134,6 +134,7 @@ class Kills:
                 yield
             finally:
                 self._nursery.terminate()
+                self._client.close()
 
     def one_round(self) -> None:
         """Start, submit, kill."""
@@ -267,7 +268,7 @@ def count(experiment: Kills, directory: Path) -> dict[str, Any]:
         + sum(each.renamed for each in sent),
         "answers_changed": sum(each.changed for each in sent),
         "kills_in_start": experiment.in_start,
-        "kills_with_work_pending": experiment.with_work,
+        "kills_with_jobs_not_known_to_be_done": experiment.with_work,
         "audit_events": audit.events,
         "audit_complaints": int(bool(audit.complaint)),
     }
