@@ -27,7 +27,7 @@ from llmcxr_service.app import create_app
 from llmcxr_service.settings import Settings
 
 CLIENTS = 8
-TIMEOUT_SECONDS = 3.0
+TIMEOUT_SECONDS = 10.0
 RECOVERY_SECONDS = 5.0
 TRANSPARENT = frozenset({"late", "slow-bytes"})
 """What a caller must not notice."""

@@ -17,6 +17,7 @@ from llmcxr_service.errors import ClientClosedRequest, Overloaded
 T = TypeVar("T")
 
 _SMOOTHING = 0.2
+_DECAY = 0.99
 _LONGEST_RETRY_SECONDS = 120
 
 
@@ -105,7 +106,8 @@ class Admission:
         smoothing = _SMOOTHING if self._measured else 1.0
         self._measured = True
         self._service_seconds += smoothing * (seconds - self._service_seconds)
-        self._usual_pending += smoothing * (self._pending - self._usual_pending)
+        # As many as lately were answered at once; it must not shrink with what is let in.
+        self._usual_pending = max(self._pending, _DECAY * self._usual_pending, 1.0)
 
 
 def _whole_seconds(seconds: float) -> int:
