@@ -30,9 +30,9 @@ from typing import Any
 import httpx
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
-from scripts.kill_deliveries import Gateway, _free_port, _wait  # noqa: E402
+from kill_deliveries import Gateway, _free_port, _wait  # noqa: E402
 from tests.checkpoints import build_checkpoint  # noqa: E402
 from tests.fakes import FakeVllm  # noqa: E402
 from tests.service.conftest import serve  # noqa: E402
