@@ -7,14 +7,24 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
+from llmcxr_service import deadline
 from llmcxr_service.access.documenting import add_access
 from llmcxr_service.intake import FORM, JSON, RAW_MEDIA_TYPES, TEXT
 from llmcxr_service.problems import MEDIA_TYPE, Problem
+from llmcxr_service.schemas import ImageProgress, ImagesDone, StreamedImage, StreamMeta, TextDelta
 from llmcxr_service.server_sent_events import MEDIA_TYPE as EVENTS
 
 PNG = "image/png"
 
+STREAMED: tuple[type[BaseModel], ...] = (
+    StreamMeta,
+    TextDelta,
+    ImageProgress,
+    StreamedImage,
+    ImagesDone,
+)
 _EVENTS = (
     "Server-Sent Events: `meta` (StreamMeta), then parts of the answer (`findings`, `impression`,"
     " `text`: TextDelta; `observations`; `progress`: ImageProgress; `image`: StreamedImage), then"
@@ -34,7 +44,20 @@ _ERRORS = {
     500: "An internal error.",
     502: "The language model refused, failed or drew no whole image.",
     503: "Overloaded, or the language model is not ready; see Retry-After.",
-    504: "The language model did not answer in time.",
+    504: "The language model did not answer in time, or the caller's `Request-Timeout` is over.",
+}
+
+_DEADLINE = {
+    "name": deadline.HEADER,
+    "in": "header",
+    "required": False,
+    "description": "Seconds after which the answer is of no use; the work is cancelled then.",
+    "schema": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "maximum": deadline.LONGEST_SECONDS,
+        "multipleOf": 0.001,
+    },
 }
 
 Documentation = dict[int | str, dict[str, Any]]
@@ -161,8 +184,17 @@ def build(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes
     )
+    # No route answers these alone, so the framework does not find them.
+    _, streamed = models_json_schema(
+        [(model, "serialization") for model in STREAMED],
+        ref_template="#/components/schemas/{model}",
+    )
+    for name, schema in sorted(streamed["$defs"].items()):
+        document["components"]["schemas"].setdefault(name, schema)
     for operations in document["paths"].values():
         for operation in operations.values():
+            if "504" in operation["responses"]:
+                operation.setdefault("parameters", []).append(_DEADLINE)
             for response in operation["responses"].values():
                 content = response.get("content", {})
                 schema = content.get(JSON, {}).get("schema", {})

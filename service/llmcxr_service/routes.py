@@ -243,7 +243,7 @@ async def _draw(request: Request, events: Events | None = None) -> Response:
     "/reconstruct",
     summary="Radiograph to its VQ-GAN reconstruction",
     responses=doc.answer(ReconstructionAnswer, PNG)
-    | doc.problems(400, 406, 408, 413, 415, 422, 500, 503),
+    | doc.problems(400, 406, 408, 413, 415, 422, 500, 503, 504),
     openapi_extra=doc.upload_body(NoOptions, private=_NONE, raw=True),
 )
 async def reconstruct(request: Request) -> Response:
@@ -299,7 +299,7 @@ def _refuse_several(n: int) -> None:
 
 
 def _trimmed(events: Events | None) -> OnText | None:
-    return events and TrimmedText(partial(events.text, "text")).feed
+    return TrimmedText(partial(events.text, "text")).feed if events else None
 
 
 def _progress(events: Events, n: int, runtime: Runtime) -> OnImageTokens:

@@ -37,7 +37,7 @@ class _Request(BaseModel):
 class TextOptions(_Request):
     """How text is drawn."""
 
-    seed: Seed
+    seed: Seed = None
     temperature: Temperature = _TEXT_TEMPERATURE
     top_p: TopP = 1.0
     max_tokens: MaxTokens = 256
@@ -93,7 +93,7 @@ class NoOptions(_Request):
 class ImageOptions(_Request):
     """How images are drawn."""
 
-    seed: Seed
+    seed: Seed = None
     temperature: Temperature = _IMAGE_TEMPERATURE
     top_p: TopP = _IMAGE_TOP_P
     n: int = Field(
