@@ -31,7 +31,7 @@ import torch
 from PIL import Image
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
-from pydicom.pixels import apply_modality_lut, apply_voi_lut
+from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from pydicom.uid import (
     UID,
     DigitalXRayImageStorageForPresentation,
@@ -110,7 +110,7 @@ def _make(syntax: UID) -> bytes:
     dataset.PixelData = stored.tobytes()
     dataset["PixelData"].VR = "OW"
     if syntax.is_compressed:
-        options = {"encoding_plugin": "pydicom"} if syntax == RLELossless else {}
+        options: dict[str, Any] = {"encoding_plugin": "pydicom"} if syntax == RLELossless else {}
         dataset.compress(syntax, generate_instance_uid=False, **options)
     buffer = io.BytesIO()
     dataset.save_as(buffer, enforce_file_format=True)

@@ -51,12 +51,14 @@ def build_checkpoint(path: Path) -> Path:
     tokenizer.save(str(path / TOKENIZER))
     (path / LLM_FOLDER / "config.json").write_text(json.dumps({"model_type": "llama"}))
     _vqgan_weights(path / VQGAN_WEIGHTS)
+    stop = tokenizer.token_to_id("<|im_end|>")
+    assert stop is not None
     vocabulary = Vocabulary(
         size=tokenizer.get_vocab_size(with_added_tokens=True),
         image_offset=image_offset,
         codebook_size=CODEBOOK_SIZE,
         image_length=VQGAN.grid_size**2,
-        stop_token_ids=(tokenizer.token_to_id("<|im_end|>"),),
+        stop_token_ids=(stop,),
     )
     manifest = Manifest(
         name="tiny",

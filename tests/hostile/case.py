@@ -7,6 +7,7 @@ import struct
 import zlib
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 import numpy as np
 from pydicom import dcmread
@@ -54,10 +55,10 @@ def noisy_picture(dice: Dice, kind: str) -> bytes:
     return save(noise(dice), kind)
 
 
-def noisy_dicom(dice: Dice, **attributes: object) -> bytes:
+def noisy_dicom(dice: Dice, **attributes: Any) -> bytes:
     """A sound file of 48 x 48 random pixels; keywords change attributes."""
     uid = f"2.25.{dice.getrandbits(100)}"
-    changes = {
+    changes: dict[str, Any] = {
         "SOPInstanceUID": uid,
         "Rows": 48,
         "Columns": 48,
@@ -71,7 +72,7 @@ def noisy_dicom(dice: Dice, **attributes: object) -> bytes:
 def compressed(syntax: str, seed: int) -> bytes:
     """A sound file in a compressed transfer syntax."""
     dataset = dcmread(DicomBytesIO(noisy_dicom(Dice(seed))))
-    options = {"encoding_plugin": "pydicom"} if syntax == RLE else {}
+    options: dict[str, Any] = {"encoding_plugin": "pydicom"} if syntax == RLE else {}
     dataset.compress(UID(syntax), generate_instance_uid=False, **options)
     buffer = DicomBytesIO()
     dataset.save_as(buffer, enforce_file_format=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from functools import cache
+from typing import Any
 
 from tests.hostile.case import (
     BIG_ENDIAN,
@@ -329,7 +330,7 @@ _OTHER_CLASSES = ("2", "4", "6.1", "12.1", "20", "88.11", "104.1", "481.2", "7.4
 def other_objects(dice: Dice) -> bytes:
     """Sound files that are no single-frame radiograph of a chest."""
     storage = "1.2.840.10008.5.1.4.1.1."
-    changes = dice.choice(
+    changes: dict[str, Any] = dice.choice(
         [
             {"SOPClassUID": storage + dice.choice(_OTHER_CLASSES)},
             {"Modality": dice.choice(["CT", "MR", "US", "NM", "PT", "MG", "SR", "XA", "ECG"])},

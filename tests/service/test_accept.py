@@ -1,5 +1,7 @@
 """Content negotiation."""
 
+from contextlib import suppress
+
 import pytest
 
 from llmcxr_service.accept import negotiate
@@ -87,7 +89,5 @@ def test_parameters_that_nothing_has(accept):
 
 @pytest.mark.parametrize("accept", [";", ";;,;", '"', '"' * 9999, "\\" * 9999, "a/b;" * 9999])
 def test_nonsense_ends(accept):
-    try:
-        negotiate(accept, PROFILES)
-    except NotAcceptable as refusal:
-        assert refusal.reason == "accept"
+    with suppress(NotAcceptable):
+        assert negotiate(accept, PROFILES) in PROFILES
