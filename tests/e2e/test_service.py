@@ -44,9 +44,14 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> None:
 
 
 def vllm_server(service: RunningService) -> int:
-    """Process id of vLLM's API server: the child that leads a session of its own."""
-    (leader,) = (p for p in descendants(service.process.pid) if os.getsid(p) == p)
+    """Process id of vLLM's API server: the child that our launcher began."""
+    children = (p for p in descendants(service.process.pid) if os.getsid(p) == p)
+    (leader,) = (p for p in children if b"vllm_launcher" in _command_line(p))
     return leader
+
+
+def _command_line(process: int) -> bytes:
+    return Path(f"/proc/{process}/cmdline").read_bytes()
 
 
 def test_serves_the_checkpoint(service: RunningService) -> None:
