@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -159,6 +160,10 @@ def test_what_goes_wrong_in_the_stream_is_the_same_problem(
 def test_busy_says_when_to_come_back(url: str, vllm: FakeVllm) -> None:
     vllm.up = False
     with Client(url) as client:
+        # What was looked at within the last second is not looked at again.
+        deadline = time.monotonic() + 10
+        while not client.not_ready() and time.monotonic() < deadline:
+            time.sleep(0.1)
         assert client.not_ready()
         with pytest.raises(TryLater) as caught:
             client.image(ImageRequest(report="Clear lungs."))

@@ -88,7 +88,10 @@ async def test_what_nobody_foresaw_is_a_500_without_detail(make_settings, vllm, 
         raise RuntimeError(f"about {PATIENT}")
 
     transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://gateway") as client,
+    ):
         response = await client.get("/broken")
     assert response.status_code == 500
     assert response.headers["content-type"] == "application/problem+json"
