@@ -151,7 +151,7 @@ def _reads_and_draws(checkpoint: Checkpoint) -> None:
         (("vqgan", "vqgan.toml", "--set", "stepz=1"), "stepz"),
         (("vqgan", "none.toml"), "none.toml"),
         (("vqgan", "vqgan.toml", "--set", "data.manifest=none.jsonl"), "none.jsonl"),
-        (("finetune", "finetune.toml"), "vqgan.safetensors"),
+        (("finetune", "finetune.toml"), "neither finished nor frozen"),
         (("publish", "finetune.toml", "release"), "run state"),
         (("assemble", "none", "--base", "none", "--output", "x"), "manifest.json"),
     ],

@@ -98,7 +98,9 @@ class Worker:
         DBOS.destroy(destroy_registry=True)
         # DBOS's own handler would write its own format, with exceptions' texts.
         logger = logging.getLogger("dbos")
-        logger.handlers, logger.propagate = logging.getLogger("llmcxr_service").handlers, False
+        ours = logging.getLogger("llmcxr_service").handlers
+        # A list of its own, never empty: to an empty one DBOS adds its handler.
+        logger.handlers, logger.propagate = [*ours, logging.NullHandler()], False
         DBOS(config=self._config)
         self._register()
         limits = {DRAFT: self._queue.drafts}
