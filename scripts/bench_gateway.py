@@ -16,11 +16,8 @@ import asyncio
 import json
 import os
 import platform
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,8 +26,8 @@ import httpx
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from scripted_vllm import scripted_vllm
 
-from llmcxr_models.checkpoint import read_manifest
 from llmcxr_service.demo import own_service
 from llmcxr_service.settings import load_settings
 
@@ -156,29 +153,6 @@ def _client(url: str) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         base_url=url, headers=headers, timeout=900.0, limits=limits, trust_env=False
     )
-
-
-@contextmanager
-def scripted_vllm(checkpoint: Path) -> Iterator[str]:
-    """The tests' fake vLLM on a free loopback port, in a process of its own."""
-    manifest = read_manifest(checkpoint)
-    program = (
-        "import socket, sys, uvicorn; from tests.fakes import FakeVllm\n"
-        f"fake = FakeVllm({manifest.served_name!r}, {manifest.vocabulary.size},"
-        f" max_model_len={manifest.max_model_len})\n"
-        "s = socket.socket(); s.bind(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True)\n"
-        "config = uvicorn.Config(fake.app(), log_level='error')\n"
-        "uvicorn.Server(config).run(sockets=[s])\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 def _machine() -> dict[str, Any]:

@@ -23,8 +23,7 @@ from typing import Any
 
 import httpx
 import numpy as np
-
-from llmcxr_models.checkpoint import read_manifest
+from scripted_vllm import scripted_vllm
 
 ROOT = Path(__file__).resolve().parents[1]
 OVERLOAD = 4
@@ -54,7 +53,7 @@ def run_load(arguments: argparse.Namespace, checkpoint: Path) -> dict[str, Any]:
     needed = arguments.rate * arguments.backend_ms / 1000.0
     max_pending = arguments.max_pending or max(4, round(1.5 * needed) + 1)
     with (
-        _scripted(checkpoint, arguments.backend_ms / 1000.0) as vllm,
+        scripted_vllm(checkpoint, arguments.backend_ms / 1000.0) as vllm,
         _gateway(checkpoint, vllm, max_pending) as (process, url),
     ):
         rated, slope, over = asyncio.run(_measure(arguments, url, process.pid))
@@ -220,25 +219,3 @@ def _wait_ready(process: subprocess.Popen[bytes], url: str) -> None:
             pass
         time.sleep(0.2)
     raise RuntimeError("the gateway did not become ready")
-
-
-@contextmanager
-def _scripted(checkpoint: Path, delay_seconds: float) -> Iterator[str]:
-    """The tests' scripted vLLM on a free loopback port, in a process of its own."""
-    manifest = read_manifest(checkpoint)
-    program = (
-        "import socket, uvicorn; from tests.fakes import FakeVllm\n"
-        f"fake = FakeVllm({manifest.served_name!r}, {manifest.vocabulary.size},"
-        f" max_model_len={manifest.max_model_len}, delay_seconds={delay_seconds})\n"
-        "s = socket.socket(); s.bind(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True)\n"
-        "uvicorn.Server(uvicorn.Config(fake.app(), log_level='error')).run(sockets=[s])\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-    finally:
-        process.terminate()
-        process.wait(10)

@@ -10,9 +10,22 @@ NEW = ".new"
 """In the names of files that are still being written; what a crash leaves of them is rubbish."""
 
 
+def write_private(path: Path, data: bytes) -> None:
+    """Write a new file that only its owner can read, down to the disk.
+
+    Raises:
+        OSError: it is there already, or cannot be written.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def write_whole(new: Path, data: bytes, path: Path) -> None:
     """Write a file under one name, and give it another once it is on the disk."""
-    _write(new, data)
+    write_private(new, data)
     new.rename(path)
     sync_directory(path.parent)
 
@@ -25,7 +38,7 @@ def write_once(path: Path, data: bytes) -> bool:
     """
     new = path.with_name(f"{path.name}{NEW}{secrets.token_hex(4)}")
     try:
-        _write(new, data)
+        write_private(new, data)
         os.link(new, path)
     except FileExistsError:
         return False
@@ -47,11 +60,3 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _write(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())

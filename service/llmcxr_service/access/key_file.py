@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from llmcxr_service.access.keys import Key, Keys, read_keys
+from llmcxr_service.durable_files import write_private
 from llmcxr_service.errors import AccessError
 
 
@@ -52,7 +53,7 @@ def write_secret(path: Path, text: str) -> None:
         AccessError: it is there already, or cannot be written.
     """
     try:
-        _write(path, text.encode())
+        write_private(path, text.encode())
     except OSError:
         raise AccessError("The key's file is there already, or cannot be written.") from None
 
@@ -63,7 +64,7 @@ def _change(path: Path, change: Callable[[Keys], Keys]) -> None:
             text = change(read_keys(path)).model_dump_json(indent=1, exclude_none=True)
             new = path.with_name(f"{path.name}.{os.getpid()}.new")
             try:
-                _write(new, text.encode() + b"\n")
+                write_private(new, text.encode() + b"\n")
                 if path.exists():
                     # A service that runs as somebody else may have been given the right to read.
                     new.chmod(path.stat().st_mode & 0o640)
@@ -82,11 +83,3 @@ def _locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
-
-
-def _write(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())

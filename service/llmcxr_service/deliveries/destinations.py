@@ -23,6 +23,7 @@ from pydantic import (
 
 from llmcxr_service.deliveries.outcome import DestinationsError
 from llmcxr_service.receiving import Output
+from llmcxr_service.wrong_values import wrong_values
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 AeTitle = Annotated[str, StringConstraints(pattern=r"^[\x21-\x5b\x5d-\x7e]{1,16}$")]
@@ -221,9 +222,7 @@ def load_destinations(path: Path) -> Destinations:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
         raise DestinationsError("The file of destinations is missing or no TOML.") from None
     except ValidationError as error:
-        # Pydantic's own text quotes values.
-        wrong = sorted(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise DestinationsError("Wrong destinations. " + "; ".join(wrong)) from None
+        raise DestinationsError(f"Wrong destinations. {wrong_values(error)}") from None
     for destination in destinations.destinations:
         _check_files(destination)
     return destinations

@@ -16,6 +16,7 @@ from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, ValidationError, 
 
 from llmcxr_service.deliveries.destinations import Credentials, Name, Tls, authorization
 from llmcxr_service.errors import SourcesError
+from llmcxr_service.wrong_values import wrong_values
 
 
 class Source(BaseModel):
@@ -63,9 +64,7 @@ def load_sources(path: Path) -> Sources:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
         raise SourcesError("The file of archives is missing or no TOML.") from None
     except ValidationError as error:
-        # Pydantic's own text quotes values.
-        wrong = sorted(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise SourcesError("Wrong archives. " + "; ".join(wrong) + ".") from None
+        raise SourcesError(f"Wrong archives. {wrong_values(error)}.") from None
     for source in sources.sources:
         try:
             (source.tls or Tls()).context()

@@ -20,6 +20,7 @@ import httpx
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from llmcxr_service.errors import WebhooksError
+from llmcxr_service.wrong_values import wrong_values
 
 _SHORTEST_SECRET = 24
 
@@ -77,9 +78,7 @@ def load_webhooks(path: Path | None) -> dict[str, Webhook]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
         raise WebhooksError("The file of webhooks is missing or no TOML.") from None
     except ValidationError as error:
-        # Pydantic's own text quotes values.
-        wrong = sorted(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise WebhooksError("Wrong webhooks. " + "; ".join(wrong)) from None
+        raise WebhooksError(f"Wrong webhooks. {wrong_values(error)}") from None
     webhooks = {webhook.name: webhook for webhook in file.webhooks}
     if len(webhooks) != len(file.webhooks):
         raise WebhooksError("Two webhooks have the same name.")
