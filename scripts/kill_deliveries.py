@@ -17,12 +17,11 @@ import os
 import platform
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,8 +31,16 @@ import httpx
 from pydicom.uid import generate_uid
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
+from killed_gateway import (  # noqa: E402
+    Gateway,
+    free_port,
+    listens,
+    nursery,
+    settings_of_a_gateway,
+    wait_until,
+)
 from tests import pictures  # noqa: E402
 from tests.checkpoints import build_checkpoint  # noqa: E402
 from tests.fakes import FakeVllm  # noqa: E402
@@ -103,64 +110,6 @@ class Course:
         return sum(sent.acknowledged for sent in self.sent)
 
 
-class Gateway:
-    """One `llmcxr serve`: a process of its own, forked where its libraries are loaded already.
-
-    Loading them would take most of the time of the experiment, and is not its subject.
-
-    Args:
-        nursery: the process that `nurse` runs in.
-    """
-
-    def __init__(self, nursery: subprocess.Popen[str]) -> None:
-        self._nursery = nursery
-        self._pid = self._ask("start 0")
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether it ended by itself."""
-        return bool(self._ask(f"ended {self._pid}"))
-
-    def end(self, number: signal.Signals) -> None:
-        """Signal it, and wait until it is gone."""
-        os.kill(self._pid, number)
-        _wait(lambda: self.has_ended, 60.0)
-
-    def _ask(self, question: str) -> int:
-        assert self._nursery.stdin is not None
-        assert self._nursery.stdout is not None
-        self._nursery.stdin.write(question + "\n")
-        self._nursery.stdin.flush()
-        return int(self._nursery.stdout.readline())
-
-
-def nurse() -> None:
-    """Load the libraries, then start gateways as we are told to."""
-    # What `llmcxr serve` imports sooner or later; nothing of it starts a thread.
-    from llmcxr_service.__main__ import serve as serve_command
-    from llmcxr_service.deliveries import service  # noqa: F401
-    from llmcxr_service.outputs import formats  # noqa: F401
-    from llmcxr_service.serving import run_service  # noqa: F401
-
-    ended: set[int] = set()
-    for line in sys.stdin:
-        question, number = line.split()
-        if question == "start":
-            pid = os.fork()
-            if pid == 0:
-                os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-                os.dup2(2, 1)
-                try:
-                    serve_command()
-                finally:
-                    os._exit(1)
-            print(pid, flush=True)
-            continue
-        if int(number) not in ended and os.waitpid(int(number), os.WNOHANG)[0]:
-            ended.add(int(number))
-        print(int(int(number) in ended), flush=True)
-
-
 class Kills:
     """The whole of it.
 
@@ -184,30 +133,19 @@ class Kills:
         archive_delay_seconds: float = ARCHIVE_DELAY_SECONDS,
     ) -> None:
         self._archive_delay = archive_delay_seconds
-        self._directory = directory
+        self._log = directory / "gateway.log"
         self._dice = dice
         self.course = Course()
-        self._archive_port, self._port = _free_port(), _free_port()
+        self._archive_port, port = free_port(), free_port()
         (directory / "rules.toml").write_text(RULES)
         archive = f"http://127.0.0.1:{self._archive_port}"
         (directory / "destinations.toml").write_text(DESTINATIONS.format(url=archive))
         self._environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith("LLMCXR_")},
-            "LLMCXR_CHECKPOINT": str(checkpoint),
-            "LLMCXR_PORT": str(self._port),
-            "LLMCXR_VLLM_URL": vllm_url,
-            "LLMCXR_OPEN": "true",
-            "LLMCXR_DEVICE": "cpu",
-            "LLMCXR_VQGAN_THREADS": "1",
-            "LLMCXR_DECODE_WORKERS": "1",
+            **settings_of_a_gateway(checkpoint, port, vllm_url, directory / "spool", database),
             "LLMCXR_DICOM_RULES": str(directory / "rules.toml"),
             "LLMCXR_DESTINATIONS": str(directory / "destinations.toml"),
-            "LLMCXR_SPOOL": str(directory / "spool"),
-            "OMP_WAIT_POLICY": "PASSIVE",
         }
-        if database:
-            self._environment["LLMCXR_DELIVERIES_DATABASE"] = database
-        self._client = httpx.Client(base_url=f"http://127.0.0.1:{self._port}", trust_env=False)
+        self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False)
         self._archive = httpx.Client(base_url=archive, trust_env=False)
 
     @contextmanager
@@ -219,35 +157,25 @@ class Kills:
             self._client,
             self._archive,
             subprocess.Popen(archive, cwd=ROOT) as archive_process,
-            (self._directory / "gateway.log").open("ab") as log,
-            subprocess.Popen(
-                [sys.executable, __file__, "--nursery"],
-                env=self._environment,
-                cwd=self._directory,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            ) as self._nursery,
+            nursery(self._environment, self._log) as self._nursery,
         ):
             try:
-                _wait(lambda: self._state() is not None, 60.0)
+                wait_until(lambda: self._state() is not None, 60.0)
                 yield
             finally:
                 archive_process.terminate()
-                self._nursery.terminate()
 
     def fill(self, instances: int) -> None:
         """Have so many reports made while the archive is down, so that all wait to be sent."""
         self._archive.post("/down").raise_for_status()
         gateway = self._start()
         try:
-            self._wait_listening(gateway)
+            gateway.wait_listening()
             for _ in range(instances):
                 self._new()
             while not all(sent.acknowledged for sent in self.course.sent):
                 self._send_until(time.monotonic() + 10.0, new=False)
-            _wait(lambda: self._drafts() == instances, DRAIN_SECONDS)
+            wait_until(lambda: self._drafts() == instances, DRAIN_SECONDS)
         finally:
             gateway.end(signal.SIGKILL)
         self._archive.post("/up").raise_for_status()
@@ -264,9 +192,9 @@ class Kills:
         try:
             if receiving and self._dice.random() < IN_START:
                 time.sleep(self._dice.uniform(0.0, 4.0))
-                self.course.in_start += not self._listens()
+                self.course.in_start += not listens(self._client)
             else:
-                self._wait_listening(gateway)
+                gateway.wait_listening()
                 end = time.monotonic() + self._dice.uniform(0.0, LONGEST_RUN_SECONDS)
                 self._send_until(end, new=receiving)
             reported = len((self._state() or {})["instances"])
@@ -278,10 +206,10 @@ class Kills:
         """Let a last gateway finish everything; what is in the archive then."""
         gateway = self._start()
         try:
-            self._wait_listening(gateway)
+            gateway.wait_listening()
             while not all(sent.acknowledged for sent in self.course.sent):
                 self._send_until(time.monotonic() + 5.0, new=False)
-            _wait(self._done, DRAIN_SECONDS)
+            wait_until(self._done, DRAIN_SECONDS)
             # A second report of a source would come now.
             time.sleep(5.0)
         finally:
@@ -291,7 +219,7 @@ class Kills:
         return state
 
     def _start(self) -> Gateway:
-        return Gateway(self._nursery)
+        return Gateway(self._nursery, self._client, self._log)
 
     def _send_until(self, end: float, *, new: bool = True) -> None:
         waiting = [sent for sent in self.course.sent if not sent.acknowledged]
@@ -334,21 +262,6 @@ class Kills:
         except httpx.HTTPError:
             return
         sent.acknowledged = sent.acknowledged or response.status_code == httpx.codes.OK
-
-    def _wait_listening(self, gateway: Gateway) -> None:
-        def settled() -> bool:
-            return gateway.has_ended or self._listens()
-
-        _wait(settled, 120.0)
-        if gateway.has_ended:
-            log = (self._directory / "gateway.log").read_text(errors="replace")
-            raise RuntimeError("The gateway ended by itself:\n" + log[-3000:])
-
-    def _listens(self) -> bool:
-        try:
-            return self._client.get("/health/ready", timeout=2.0).status_code == httpx.codes.OK
-        except httpx.HTTPError:
-            return False
 
     def _done(self) -> bool:
         state = self._state()
@@ -452,20 +365,6 @@ def note(figures: dict[str, Any], path: Path) -> None:
     path.write_text(json.dumps([*others, figures], indent=2) + "\n")
 
 
-def _wait(condition: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {seconds:.0f} s")
-        time.sleep(0.05)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -476,11 +375,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--database", help="URL of an empty PostgreSQL database; else SQLite.")
     parser.add_argument("--output", type=Path, help="JSON to write.")
-    parser.add_argument("--nursery", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.nursery:
-        nurse()
-        return
     with tempfile.TemporaryDirectory() as directory:
         figures = run(
             arguments.kills,

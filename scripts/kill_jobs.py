@@ -17,7 +17,6 @@ import os
 import platform
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,7 +31,13 @@ import httpx
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
-from kill_deliveries import Gateway, _free_port, _wait  # noqa: E402
+from killed_gateway import (  # noqa: E402
+    Gateway,
+    free_port,
+    listens,
+    nursery,
+    settings_of_a_gateway,
+)
 from tests.checkpoints import build_checkpoint  # noqa: E402
 from tests.fakes import FakeVllm  # noqa: E402
 from tests.service.conftest import serve  # noqa: E402
@@ -92,59 +97,33 @@ class Kills:
         dice: random.Random,
         database: str | None = None,
     ) -> None:
-        self._directory, self._dice = directory, dice
+        self._log, self._dice = directory / "gateway.log", dice
         self.sent: list[Sent] = []
         self.in_start = 0
         self.with_work = 0
-        port = _free_port()
+        port = free_port()
         self._environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith("LLMCXR_")},
-            "LLMCXR_CHECKPOINT": str(checkpoint),
-            "LLMCXR_PORT": str(port),
-            "LLMCXR_VLLM_URL": vllm_url,
-            "LLMCXR_DEVICE": "cpu",
-            "LLMCXR_VQGAN_THREADS": "1",
-            "LLMCXR_DECODE_WORKERS": "1",
+            **settings_of_a_gateway(checkpoint, port, vllm_url, directory / "spool", database),
             "LLMCXR_JOBS": "true",
-            "LLMCXR_SPOOL": str(directory / "spool"),
             "LLMCXR_AUDIT": str(directory / "audit"),
-            "LLMCXR_OPEN": "true",
-            "OMP_WAIT_POLICY": "PASSIVE",
         }
-        if database:
-            self._environment["LLMCXR_DELIVERIES_DATABASE"] = database
         self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False)
 
     @contextmanager
     def nursery(self) -> Iterator[None]:
         """The process that gateways are forked from."""
-        with (
-            (self._directory / "gateway.log").open("ab") as log,
-            subprocess.Popen(
-                [sys.executable, str(ROOT / "scripts" / "kill_deliveries.py"), "--nursery"],
-                env=self._environment,
-                cwd=self._directory,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            ) as self._nursery,
-        ):
-            try:
-                yield
-            finally:
-                self._nursery.terminate()
-                self._client.close()
+        with self._client, nursery(self._environment, self._log) as self._nursery:
+            yield
 
     def one_round(self) -> None:
         """Start, submit, kill."""
-        gateway = Gateway(self._nursery)
+        gateway = Gateway(self._nursery, self._client, self._log)
         try:
             if self._dice.random() < IN_START:
                 time.sleep(self._dice.uniform(0.0, 3.0))
-                self.in_start += not self._listens()
+                self.in_start += not listens(self._client)
             else:
-                self._wait_listening(gateway)
+                gateway.wait_listening()
                 self._submit_until(time.monotonic() + self._dice.uniform(0.0, LONGEST_RUN_SECONDS))
             self.with_work += any(sent.id and not sent.done for sent in self.sent)
         finally:
@@ -152,9 +131,9 @@ class Kills:
 
     def drain(self) -> None:
         """Let a last gateway finish everything, and read every answer."""
-        gateway = Gateway(self._nursery)
+        gateway = Gateway(self._nursery, self._client, self._log)
         try:
-            self._wait_listening(gateway)
+            gateway.wait_listening()
             for sent in self.sent:
                 while not sent.id:
                     self._submit(sent, 10.0)
@@ -235,18 +214,6 @@ class Kills:
             self._client.get(path, params=query, timeout=10.0).raise_for_status().json()
         )
         return answer
-
-    def _wait_listening(self, gateway: Gateway) -> None:
-        _wait(lambda: gateway.has_ended or self._listens(), 120.0)
-        if gateway.has_ended:
-            log = (self._directory / "gateway.log").read_text(errors="replace")
-            raise RuntimeError("The gateway ended by itself:\n" + log[-3000:])
-
-    def _listens(self) -> bool:
-        try:
-            return self._client.get("/health/ready", timeout=2.0).status_code == httpx.codes.OK
-        except httpx.HTTPError:
-            return False
 
 
 def count(experiment: Kills, directory: Path) -> dict[str, Any]:
