@@ -144,14 +144,15 @@ async def test_a_file_that_aborts_its_process():
         assert (await pool.radiograph(png())).pixels.shape == (80, 72)
 
 
-async def test_a_file_on_which_a_decoder_loops_for_ever():
-    """Found by fuzzing: CharLS 2.4 never returns. Ended by processor time, not after 60 s."""
+async def test_a_file_on_which_a_decoder_may_loop_for_ever():
+    """Found by fuzzing: CharLS 2.4 reads beyond the end, and what it finds there decides."""
     data = next(CRASHERS.glob("timeout-*")).read_bytes()
     async with start_pool(seconds=60.0) as (pool, restarts):
         with pytest.raises(InvalidRadiograph) as refusal:
             await pool.decode(data)
-        assert refusal.value.reason == "decoder-died"
-        assert restarts == {Restart.DIED: 2}
+        looped = refusal.value.reason == "decoder-died"
+        assert looped or refusal.value.reason == "corrupt"
+        assert restarts == ({Restart.DIED: 2} if looped else {})
 
 
 async def test_a_file_that_takes_too_long():
@@ -195,7 +196,8 @@ async def test_killed_processes_come_back():
     async with start_pool() as (pool, restarts):
         await pool.radiograph(png())
         for pid in worker_processes():
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # workers follow their template
+                os.kill(pid, signal.SIGKILL)
         for i in range(6):
             with suppress(InvalidRadiograph):  # two workers that were killed are two that died
                 await pool.radiograph(png(i))
