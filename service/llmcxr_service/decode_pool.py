@@ -217,7 +217,8 @@ class DecodePool:
 
 async def _ask(worker: Worker, data: bytes, flags: int) -> tuple[bytes, NDArray[np.float32]]:
     await worker.send(wire.request(data, flags))
-    await worker.send(data)
+    if data:  # of nothing, the worker needs not wait for the end: it may have answered and gone
+        await worker.send(data)
     head = await worker.receive(wire.ANSWER.size)
     json_length, pixels_length = wire.unpack_lengths(head)
     text = await worker.receive(json_length)
