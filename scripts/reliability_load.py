@@ -45,13 +45,13 @@ def add_load_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=600.0, help="at the rated pace")
     parser.add_argument("--overload-seconds", type=float, default=60.0, help="at four times")
     parser.add_argument("--backend-ms", type=float, default=100.0, help="vLLM's answer takes this")
-    parser.add_argument("--max-pending", type=int, default=0, help="0: what the pace needs, x 1.5")
+    parser.add_argument("--max-pending", type=int, default=0, help="0: what the pace needs, x 2")
 
 
 def run_load(arguments: argparse.Namespace, checkpoint: Path) -> dict[str, Any]:
     """Rated load, then overload, against one gateway."""
     needed = arguments.rate * arguments.backend_ms / 1000.0
-    max_pending = arguments.max_pending or max(4, round(1.5 * needed) + 1)
+    max_pending = arguments.max_pending or max(4, round(2 * needed) + 1)
     with (
         scripted_vllm(checkpoint, arguments.backend_ms / 1000.0) as vllm,
         _gateway(checkpoint, vllm, max_pending) as (process, url),
