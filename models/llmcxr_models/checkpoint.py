@@ -3,6 +3,7 @@
     manifest.json        everything below, and the SHA-256 of every other file
     vqgan.safetensors    the image tokenizer
     gate.safetensors     looks whether a picture is a chest radiograph; may be missing
+    judge.safetensors    sees findings, to pick among several drawn images; may be missing
     llm/                 exactly the directory that vLLM serves (config, tokenizer, safetensors)
 
 Weights are safetensors only; a pickle is never opened here.
@@ -21,6 +22,7 @@ from safetensors.torch import load_file
 
 from llmcxr_models.errors import DigestMismatch, InvalidCheckpoint
 from llmcxr_models.gate import GATE_WEIGHTS, Gate, GateConfig
+from llmcxr_models.judge import JUDGE_WEIGHTS, Judge, JudgeConfig
 from llmcxr_models.observations import observable_findings
 from llmcxr_models.preprocess import Geometry, Preprocessing
 from llmcxr_models.prompt import TEMPLATES, PromptBuilder
@@ -53,6 +55,8 @@ class Manifest:
         provenance: data, base model, git state, training lengths; for people.
         findings: names of `OBSERVABLE_FINDINGS` that it was taught to answer with yes or no.
         gate: geometry and thresholds of its gate on pixels, where it has one.
+        judge: geometry and findings of the judge that picks among drawn images, where it has
+            one; never the judge that measures.
     """
 
     name: str
@@ -67,6 +71,7 @@ class Manifest:
     provenance: dict[str, Any] = field(default_factory=dict)
     findings: tuple[str, ...] = ()
     gate: GateConfig | None = None
+    judge: JudgeConfig | None = None
 
     def __post_init__(self) -> None:
         observable_findings(self.findings)
@@ -113,6 +118,7 @@ class Manifest:
             # Left out where there is none: older manifests keep their digest.
             **({"findings": list(self.findings)} if self.findings else {}),
             **({"gate": self.gate.to_dict()} if self.gate else {}),
+            **({"judge": self.judge.to_dict()} if self.judge else {}),
         }
 
     @classmethod
@@ -125,7 +131,7 @@ class Manifest:
         if values.get("format_version") != FORMAT_VERSION:
             raise InvalidCheckpoint(f"the manifest is not of format version {FORMAT_VERSION}.")
         plain = {k: v for k, v in values.items() if k != "format_version"}
-        gate = plain.pop("gate", None)
+        gate, judge = plain.pop("gate", None), plain.pop("judge", None)
         try:
             vocabulary = dict(plain.pop("vocabulary"))
             vocabulary["stop_token_ids"] = tuple(vocabulary["stop_token_ids"])
@@ -139,6 +145,7 @@ class Manifest:
                 views=tuple(plain.pop("views")),
                 findings=tuple(plain.pop("findings", ())),
                 gate=None if gate is None else GateConfig.from_dict(gate),
+                judge=None if judge is None else JudgeConfig.from_dict(judge),
                 **plain,
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -197,6 +204,16 @@ class Checkpoint:
         if self.manifest.gate is None:
             return None
         return Gate.load(self.path / GATE_WEIGHTS, self.manifest.gate)
+
+    def load_judge(self) -> Judge | None:
+        """The judge that picks among drawn images; None where the checkpoint has none.
+
+        Raises:
+            InvalidCheckpoint: the weights are unreadable or of another shape.
+        """
+        if self.manifest.judge is None:
+            return None
+        return Judge.with_weights(self.path / JUDGE_WEIGHTS, self.manifest.judge)
 
     def load_tokenizer(self) -> TextTokenizer:
         """The text tokenizer.

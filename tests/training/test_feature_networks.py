@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from llmcxr_models.errors import InvalidCheckpoint
+from llmcxr_models.judge import JUDGE_JSON, JUDGE_WEIGHTS, Judge, JudgeConfig
 from llmcxr_training.feature_networks import XRV_RANGE, XRV_SIDE, XrvFeatures, load_feature_network
-from llmcxr_training.judge import JUDGE_JSON, JUDGE_WEIGHTS, Judge, JudgeConfig
 
 CPU = torch.device("cpu")
 

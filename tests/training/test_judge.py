@@ -15,11 +15,11 @@ from safetensors.torch import load_file, save_file
 from tests.training.conftest import DataSet, write_lines, write_record
 
 from llmcxr_models.errors import InvalidCheckpoint
+from llmcxr_models.judge import Judge, JudgeConfig
 from llmcxr_models.preprocess import Preprocessing
 from llmcxr_training.balanced_loss import balanced_loss
 from llmcxr_training.data import DataError, read_manifest
 from llmcxr_training.datasets import JsonlData
-from llmcxr_training.judge import Judge, JudgeConfig
 from llmcxr_training.judge_pictures import JudgeAugmentation, augmented
 from llmcxr_training.judge_settings import JudgeArchitecture, JudgeTraining
 from llmcxr_training.pixel_cache import PixelCache

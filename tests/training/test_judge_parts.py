@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from llmcxr_models.oriented_gradients import channels, oriented_gradients
 from llmcxr_models.report import Report
 from llmcxr_training.auxiliary_targets import (
     LATERAL,
@@ -19,7 +20,6 @@ from llmcxr_training.auxiliary_targets import (
 )
 from llmcxr_training.balanced_loss import positive_weights
 from llmcxr_training.data import Study
-from llmcxr_training.oriented_gradients import channels, oriented_gradients
 from llmcxr_training.weight_average import WeightAverage
 
 

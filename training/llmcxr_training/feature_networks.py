@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llmcxr_models.errors import InvalidCheckpoint
-from llmcxr_training.judge import Judge
+from llmcxr_models.judge import Judge
 
 XRV_SIDE = 224
 """Side of the pictures that the published DenseNets were trained on, pixels."""
@@ -71,17 +71,24 @@ class XrvFeatures(nn.Module):
 
     def maps(self, pixels: Tensor) -> list[Tensor]:
         """See `FeatureNetwork`."""
-        x = pixels.float().mean(dim=1, keepdim=True)
-        x = F.interpolate(
-            x, (XRV_SIDE, XRV_SIDE), mode="bilinear", antialias=True, align_corners=False
-        )
-        x = x * XRV_RANGE
+        x = _seen_by_xrv(pixels)
         maps = []
         for name, layer in self.features.named_children():
             x = layer(x)
             if name in _XRV_MAPS:
                 maps.append(x)
         return maps
+
+    def vector(self, pixels: Tensor) -> Tensor:
+        """The vector (B, D) that the classifier reads: rectified means of the last map."""
+        return F.relu(self.features(_seen_by_xrv(pixels))).mean(dim=(-2, -1))
+
+
+def _seen_by_xrv(pixels: Tensor) -> Tensor:
+    x = pixels.float().mean(dim=1, keepdim=True)
+    size = (XRV_SIDE, XRV_SIDE)
+    x = F.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)
+    return x * XRV_RANGE
 
 
 def load_feature_network(path: Path, device: torch.device) -> FeatureNetwork:
@@ -92,7 +99,16 @@ def load_feature_network(path: Path, device: torch.device) -> FeatureNetwork:
     """
     if path.is_dir():
         return Judge.load(path).to(device)
-    return XrvFeatures(_load_densenet(path)).to(device)
+    return load_xrv(path).to(device)
+
+
+def load_xrv(path: Path) -> XrvFeatures:
+    """A file with a TorchXRayVision DenseNet-121's weights.
+
+    Raises:
+        InvalidCheckpoint: missing, damaged, or the torchxrayvision package is not installed.
+    """
+    return XrvFeatures(_load_densenet(path))
 
 
 def _load_densenet(path: Path) -> nn.Module:

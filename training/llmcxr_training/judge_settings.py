@@ -7,10 +7,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from llmcxr_models.finding_mentions import NO_FINDING, SUPPORT_DEVICES
+from llmcxr_models.judge import Normalisation
 from llmcxr_models.preprocess import Geometry
 from llmcxr_models.radiograph import Pipeline
 from llmcxr_training.datasets import Data
-from llmcxr_training.judge import Normalisation
 from llmcxr_training.judge_pictures import JudgeAugmentation
 from llmcxr_training.precision import Precision
 

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
+from llmcxr_models.judge import JUDGE_JSON, JUDGE_WEIGHTS, Judge, JudgeConfig
 from llmcxr_models.preprocess import Preprocessing
 from llmcxr_training.auxiliary_targets import AuxiliaryQuestions
 from llmcxr_training.balanced_loss import balanced_loss, positive_weights
 from llmcxr_training.data import DataError, describe
-from llmcxr_training.judge import JUDGE_JSON, JUDGE_WEIGHTS, Judge, JudgeConfig
 from llmcxr_training.judge_pictures import augmented
 from llmcxr_training.judge_settings import JudgeTraining
 from llmcxr_training.learning_rate import warm_cosine

@@ -18,11 +18,11 @@ from tests.training.conftest import (
 )
 
 from llmcxr_models.checkpoint import Checkpoint
+from llmcxr_models.judge import Judge, JudgeConfig
 from llmcxr_models.prompt import Task
 from llmcxr_training.datasets import JsonlData
 from llmcxr_training.evaluation.answers import Question, TokenIds
 from llmcxr_training.evaluation.settings import Evaluation, Language
-from llmcxr_training.judge import Judge, JudgeConfig
 from llmcxr_training.release import publish
 from llmcxr_training.run_state import write_json
 from llmcxr_training.stage import finetune

@@ -23,9 +23,11 @@ from tqdm import tqdm
 from llmcxr_models.checkpoint import VQGAN_WEIGHTS, Checkpoint, sha256
 from llmcxr_models.errors import InvalidCheckpoint
 from llmcxr_models.image_tokenizer import ImageTokenizer
+from llmcxr_models.judge import JUDGE_JSON, JUDGE_WEIGHTS, Judge
+from llmcxr_models.preprocess import to_grey8
 from llmcxr_training.data import DataError
+from llmcxr_training.evaluation.extractors import load_extractor
 from llmcxr_training.evaluation.settings import Evaluation
-from llmcxr_training.judge import JUDGE_JSON, JUDGE_WEIGHTS, Judge
 from llmcxr_training.metrics.reconstruction import (
     FINE_CYCLES,
     high_frequency_power,
@@ -51,14 +53,18 @@ class Seen:
     Attributes:
         features: (N, D) float32.
         scores: (N, findings) probabilities.
+        extra: (N, E) features of another extractor, where there is one.
     """
 
     features: NDArray[np.float32]
     scores: NDArray[np.float32]
+    extra: NDArray[np.float32] | None = None
 
     def rows(self, rows: Sequence[int]) -> Seen:
         """A part of them."""
-        return Seen(self.features[list(rows)], self.scores[list(rows)])
+        some = list(rows)
+        extra = None if self.extra is None else self.extra[some]
+        return Seen(self.features[some], self.scores[some], extra)
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,7 @@ class PictureLab:
         self._vqgan_digest = checkpoint.manifest.files[VQGAN_WEIGHTS]
         self.judge = Judge.load(config.judge).to(self._device)
         self.judge_digest = sha256(config.judge / JUDGE_WEIGHTS)
+        self.extractor = load_extractor(config.extractor, self._device)
         self.tokenizer = ImageTokenizer(checkpoint.load_vqgan(), self._device)
         _check_preprocessing(config.judge, checkpoint)
 
@@ -123,12 +130,20 @@ class PictureLab:
     def decode(self, codes: NDArray[np.integer], what: str) -> Seen:
         """Images of codes (N, image_length) through the judge."""
         whole = torch.from_numpy(codes.astype(np.int64))
-        names = [hashlib.sha256(row.astype(np.uint16).tobytes()).hexdigest() for row in codes]
 
         def compute(rows: range) -> Arrays:
             return _arrays(self._look(self.tokenizer.decode(whole[rows.start : rows.stop])))
 
-        return _seen(self._by_chunk("decoded", what, names, compute))
+        return _seen(self._by_chunk("decoded", what, _digests(codes), compute))
+
+    def pixels(self, codes: NDArray[np.integer]) -> NDArray[np.uint8]:
+        """Pictures (N, S, S) of codes (N, image_length), for people."""
+        whole = torch.from_numpy(codes.astype(np.int64))
+
+        def compute(rows: range) -> Arrays:
+            return {"grey": to_grey8(self.tokenizer.decode(whole[rows.start : rows.stop]))}
+
+        return self._by_chunk("pixels", "pictures", _digests(codes), compute)["grey"]
 
     def reconstruct(self, cache: PixelCache) -> Reconstructions:
         """Radiographs through VQ-GAN and judge, in one pass."""
@@ -142,8 +157,8 @@ class PictureLab:
         }
         return Reconstructions(
             found["codes"],
-            Seen(found["real_features"], found["real_scores"]),
-            Seen(found["reconstructed_features"], found["reconstructed_scores"]),
+            _seen(found, "real_"),
+            _seen(found, "reconstructed_"),
             figures,
         )
 
@@ -152,15 +167,17 @@ class PictureLab:
         again = self.tokenizer.decode(codes)
         found: Arrays = {"codes": _uint16(codes)}
         for name, images in (("real", pixels), ("reconstructed", again)):
-            seen = self._look(images)
-            found |= {f"{name}_features": seen.features, f"{name}_scores": seen.scores}
+            found |= _arrays(self._look(images), f"{name}_")
         return found | {f"figure_{k}": v for k, v in _figures(pixels, again).items()}
 
     @torch.inference_mode()
     def _look(self, pixels: Tensor) -> Seen:
         features = self.judge.features(pixels.to(self._device))
         scores = torch.sigmoid(self.judge.head(features).float())
-        return Seen(features.cpu().numpy(), scores.cpu().numpy())
+        extra = None
+        if self.extractor is not None:
+            extra = self.extractor.features(pixels.to(self._device)).float().cpu().numpy()
+        return Seen(features.cpu().numpy(), scores.cpu().numpy(), extra)
 
     def _by_chunk(
         self, name: str, what: str, ids: Sequence[str], compute: Callable[[range], Arrays]
@@ -185,7 +202,8 @@ class PictureLab:
         return _joined(chunks)
 
     def _kept(self, name: str, of: str, compute: Callable[[], Arrays]) -> Arrays:
-        said = f"{name}\0{self._vqgan_digest}\0{self.judge_digest}\0{of}"
+        extractor = "" if self.extractor is None else f"\0{self.extractor.digest}"
+        said = f"{name}\0{self._vqgan_digest}\0{self.judge_digest}{extractor}\0{of}"
         digest = hashlib.sha256(said.encode()).hexdigest()[:16]
         return kept(self._folder / f"{name}-{digest}.npz", compute)
 
@@ -231,16 +249,22 @@ def _check_preprocessing(judge: Path, checkpoint: Checkpoint) -> None:
         raise DataError("the judge was trained on pictures made otherwise than the checkpoint's")
 
 
-def _arrays(seen: Seen) -> Arrays:
-    return {"features": seen.features, "scores": seen.scores}
+def _arrays(seen: Seen, prefix: str = "") -> Arrays:
+    arrays: Arrays = {f"{prefix}features": seen.features, f"{prefix}scores": seen.scores}
+    return arrays if seen.extra is None else arrays | {f"{prefix}extra": seen.extra}
 
 
-def _seen(arrays: Arrays) -> Seen:
-    return Seen(arrays["features"], arrays["scores"])
+def _seen(arrays: Arrays, prefix: str = "") -> Seen:
+    extra = arrays.get(f"{prefix}extra")
+    return Seen(arrays[f"{prefix}features"], arrays[f"{prefix}scores"], extra)
 
 
 def _ids(cache: PixelCache) -> list[str]:
     return [study.id for study in cache.studies]
+
+
+def _digests(codes: NDArray[np.integer]) -> list[str]:
+    return [hashlib.sha256(row.astype(np.uint16).tobytes()).hexdigest() for row in codes]
 
 
 def _uint16(codes: Tensor) -> NDArray[np.uint16]:

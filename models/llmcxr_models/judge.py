@@ -1,9 +1,11 @@
 """The judge: a small multi-label classifier of radiographs, and the features it sees them by.
 
-It measures generated and reconstructed images where no larger classifier is at hand, and its
-features are the clinical term of the VQ-GAN's loss (arXiv 2305.11490, section 3.1). What it says
-of an image depends on no other image: batch normalisation, where chosen, uses the statistics of
-training (call `eval`, as `load` does). It knows nothing of reports.
+Judges have three uses, and the one that measures has no other: it measures generated and
+reconstructed images where no larger classifier is at hand; a judge's features are the clinical
+term of the VQ-GAN's loss (arXiv 2305.11490, section 3.1); and a checkpoint may carry one that
+picks among several drawn images. What it says of an image depends on no other image: batch
+normalisation, where chosen, uses the statistics of training (call `eval`, as `load` does). It
+knows nothing of reports.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llmcxr_models.errors import InvalidCheckpoint
-from llmcxr_training.oriented_gradients import channels, oriented_gradients
+from llmcxr_models.oriented_gradients import channels, oriented_gradients
 
 Normalisation = Literal["group", "batch"]
 
@@ -78,7 +80,7 @@ class JudgeConfig:
                 k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
             }
             return cls(**plain)
-        except TypeError as error:
+        except (AttributeError, TypeError) as error:
             raise InvalidCheckpoint("the judge's description has other keys.") from error
 
     def to_dict(self) -> dict[str, Any]:
@@ -153,11 +155,31 @@ class Judge(nn.Module):
         """
         try:
             described = json.loads((folder / JUDGE_JSON).read_text(encoding="utf-8"))
-            judge = cls(JudgeConfig.from_dict(described["judge"]))
-            judge.load_state_dict(load_file(folder / JUDGE_WEIGHTS))
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            config = JudgeConfig.from_dict(described["judge"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InvalidCheckpoint("the judge's files are missing or damaged.") from error
+        return cls.with_weights(folder / JUDGE_WEIGHTS, config)
+
+    @classmethod
+    def with_weights(cls, path: Path, config: JudgeConfig) -> Judge:
+        """Read weights; in evaluation mode, frozen, as `load` does.
+
+        Raises:
+            InvalidCheckpoint: the file is missing, damaged or of another shape.
+        """
+        judge = cls(config)
+        try:
+            judge.load_state_dict(load_file(path))
+        except (OSError, RuntimeError, SafetensorError) as error:
             raise InvalidCheckpoint("the judge's files are missing or damaged.") from error
         return judge.eval().requires_grad_(False)
+
+    def is_same_as(self, other: Judge) -> bool:
+        """Whether both have the very same weights, however they were stored."""
+        ours, theirs = self.state_dict(), other.state_dict()
+        return ours.keys() == theirs.keys() and all(
+            torch.equal(ours[name].cpu(), theirs[name].cpu()) for name in ours
+        )
 
 
 class _Block(nn.Module):
