@@ -24,6 +24,7 @@ from llmcxr_service import (
     routes_jobs,
     routes_status,
 )
+from llmcxr_service.access.measures import IssuerMeasures
 from llmcxr_service.access.middleware import Access
 from llmcxr_service.access.opening import open_door
 from llmcxr_service.audit_log import AuditLog
@@ -31,6 +32,7 @@ from llmcxr_service.auditing import Auditing, keep_synced
 from llmcxr_service.body_limit import BodyLimit
 from llmcxr_service.deadline import Deadlines
 from llmcxr_service.draining import Draining
+from llmcxr_service.host_measures import show_host
 from llmcxr_service.idempotency import AnswerStore, Idempotency
 from llmcxr_service.item_app import item_app
 from llmcxr_service.jobs.asking import ask_by
@@ -53,14 +55,15 @@ def create_app(settings: Settings, *, transport: httpx.AsyncBaseTransport | None
         transport: how vLLM is reached instead of over the network; then none is started.
     """
     metrics = Metrics()
-    door = open_door(settings)
+    door = open_door(settings, IssuerMeasures(metrics.registry))
     tracing = open_tracing(settings.otlp_endpoint) if settings.otlp_endpoint else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.audit = AuditLog(settings.audit, settings.replica) if settings.audit else None
         async with (
-            keep_synced(app.state.audit),
+            keep_synced(app.state.audit, metrics.audit_failures.labels("sync").inc),
+            show_host(settings, metrics.registry),
             open_runtime(settings, metrics, transport) as runtime,
         ):
             app.state.runtime = runtime
@@ -116,6 +119,7 @@ def create_app(settings: Settings, *, transport: httpx.AsyncBaseTransport | None
         log=lambda: app.state.audit,
         routes=paths,
         model=lambda: app.state.runtime.model.digest,
+        on_failure=metrics.audit_failures.labels("append").inc,
     )
     app.add_middleware(Observability, metrics=metrics, routes=paths)
 

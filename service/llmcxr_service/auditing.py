@@ -28,6 +28,7 @@ class Auditing:
         log: where to; None notes nothing. Asked at each request: it is opened at start.
         routes: the paths that exist; every other one is noted as `other`.
         model: digest of the checkpoint.
+        on_failure: told of every event that is lost.
     """
 
     def __init__(
@@ -36,8 +37,10 @@ class Auditing:
         log: Callable[[], AuditLog | None],
         routes: Callable[[], Collection[str]],
         model: Callable[[], str],
+        on_failure: Callable[[], None],
     ) -> None:
         self._app, self._log, self._routes, self._model = app, log, routes, model
+        self._on_failure = on_failure
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection."""
@@ -81,15 +84,21 @@ class Auditing:
         except OSError as error:
             fields = {"exception": type(error).__name__, "request_id": event.id}
             LOGGER.error("an audit event is lost", extra={"fields": fields})
+            self._on_failure()
 
 
 @asynccontextmanager
-async def keep_synced(log: AuditLog | None) -> AsyncIterator[None]:
-    """Bring a log to the disk every second, and close it at the end."""
+async def keep_synced(log: AuditLog | None, on_failure: Callable[[], None]) -> AsyncIterator[None]:
+    """Bring a log to the disk every second, and close it at the end.
+
+    Args:
+        log: which; None: nothing is done.
+        on_failure: told of every time that it could not be brought there.
+    """
     if log is None:
         yield
         return
-    task = asyncio.create_task(_sync_forever(log))
+    task = asyncio.create_task(_sync_forever(log, on_failure))
     try:
         yield
     finally:
@@ -99,7 +108,7 @@ async def keep_synced(log: AuditLog | None) -> AsyncIterator[None]:
         log.close()
 
 
-async def _sync_forever(log: AuditLog) -> None:
+async def _sync_forever(log: AuditLog, on_failure: Callable[[], None]) -> None:
     while True:
         await asyncio.sleep(SYNC_SECONDS)
         try:
@@ -107,3 +116,4 @@ async def _sync_forever(log: AuditLog) -> None:
         except OSError as error:
             fields = {"exception": type(error).__name__}
             LOGGER.error("the audit log is not on the disk", extra={"fields": fields})
+            on_failure()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -60,6 +61,7 @@ class DecodePool:
         options: for the workers.
         workers: how many decode at once; 0: as many as there are processors, within reason.
         on_restart: told why, whenever a worker was replaced before its time.
+        on_wait: told how long a file waited for a worker, seconds.
         most_waiting: files that may wait for a worker.
     """
 
@@ -69,11 +71,13 @@ class DecodePool:
         *,
         workers: int,
         on_restart: Callable[[Restart], None],
+        on_wait: Callable[[float], None] = lambda _: None,
         most_waiting: int = _MOST_WAITING,
     ) -> None:
         self._options = options
         self._size = workers or min(_MOST_WORKERS, os.cpu_count() or 1)
         self._on_restart = on_restart
+        self._on_wait = on_wait
         self._most_waiting = most_waiting
         self._waiting = 0
         self._template = DecodeTemplate(options)
@@ -130,6 +134,7 @@ class DecodePool:
         if self._waiting >= self._most_waiting:
             raise Overloaded("Too many files are waiting to be decoded.", retry_after_seconds=1)
         self._waiting += 1
+        started = time.perf_counter()
         try:
             async with asyncio.timeout(_WAIT_SECONDS):
                 await self._free.acquire()
@@ -142,6 +147,7 @@ class DecodePool:
             raise DecoderUnavailable("No file can be decoded at the moment.") from None
         finally:
             self._waiting -= 1
+            self._on_wait(time.perf_counter() - started)
 
     async def _use(self, worker: Worker, data: bytes, flags: int, unpack: _Unpack[T]) -> T:
         """One file by one worker, which is then kept or replaced.

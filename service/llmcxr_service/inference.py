@@ -20,7 +20,7 @@ from llmcxr_models.errors import (
 from llmcxr_models.mentions import mentions
 from llmcxr_models.observations import Observation, observable_findings
 from llmcxr_models.preprocess import to_grey8
-from llmcxr_models.prompt import Prompt, PromptBuilder
+from llmcxr_models.prompt import Prompt, PromptBuilder, Task
 from llmcxr_models.radiograph import Radiograph
 from llmcxr_models.text_tokenizer import TextTokenizer
 from llmcxr_service.answers import (
@@ -115,12 +115,14 @@ class Inference:
         answer, agreement, doubts = speak_for(drafts)
         # 3. The findings, one by one.
         observations, notes = await self._observe(codes, answer.text, watch)
+        warnings = answer.warnings + doubts + notes
+        self.metrics.answers.text(Task.REPORT, answer.text, warnings)
         return ReportAnswer(
             answer.text,
             answer.seed,
             total_usage(drafts),
             watch.timings_ms(),
-            answer.warnings + doubts + notes,
+            warnings,
             answer.mean_log_probability,
             observations,
             tuple(drafts) if agreement else (),
@@ -144,6 +146,7 @@ class Inference:
         watch = Stopwatch(self.metrics)
         prompt, _, warnings = await self._read_image(data, build, watch)
         (answer,) = await self._write(prompt, [sampling], watch, warnings, on_text)
+        self.metrics.answers.text(Task.QUESTION, answer.text, answer.warnings)
         return answer
 
     async def instruction(
@@ -166,6 +169,7 @@ class Inference:
             )
         # 3. Token ids to words.
         (answer,) = await self._write(prompt, [sampling], watch, (), on_text)
+        self.metrics.answers.text(Task.INSTRUCTION, answer.text, answer.warnings)
         return answer
 
     async def draw(
@@ -185,15 +189,13 @@ class Inference:
         # 3. Exactly one image's worth of image tokens for each seed, at the same time.
         seeds = _seeds(sampling.seed, n)
         with watch.stage("generate"):
-            generations = await _all(
+            drawn = await _all(
                 [
-                    self._generate(
-                        prompt, replace(sampling, seed=seed), self._counting(i, on_tokens)
-                    )
+                    self._draw(prompt, replace(sampling, seed=seed), self._counting(i, on_tokens))
                     for i, seed in enumerate(seeds)
                 ]
             )
-        all_codes = [self._codes(generation) for generation in generations]
+        generations, all_codes = [generation for generation, _ in drawn], [c for _, c in drawn]
         # 4. Codes to pixels.
         with watch.stage("draw"):
             pictures = await _all([self.vision.decode(codes) for codes in all_codes])
@@ -224,6 +226,7 @@ class Inference:
         # 3. How much was lost.
         with watch.stage("compare"):
             quality = await self._off_loop(lambda: compare(pixels, decoded))
+        self.metrics.answers.reconstruction(quality.psnr_db)
         return Reconstruction(
             to_grey8(decoded), codes, quality, watch.timings_ms(), radiograph.warnings
         )
@@ -249,7 +252,9 @@ class Inference:
             return (), ()
         with watch.stage("observe"):
             probabilities = await observe(codes, findings, self.prompts, self.generator)
-        return compare_with_text(findings, probabilities, mentions(text))
+        observations, notes = compare_with_text(findings, probabilities, mentions(text))
+        self.metrics.answers.findings(observations, contradicted=bool(notes))
+        return observations, notes
 
     async def _encode(self, data: bytes, watch: Stopwatch) -> tuple[Radiograph, Tensor, list[int]]:
         with watch.stage("decode"):
@@ -307,6 +312,7 @@ class Inference:
         generation = await self.generator.generate(prompt, sampling, on_tokens)
         self.metrics.tokens.labels("prompt").inc(generation.prompt_tokens)
         self.metrics.tokens.labels("completion").inc(len(generation.token_ids))
+        self.metrics.answers.generation(prompt.task, generation)
         return generation
 
     def _fit(self, prompt: Prompt) -> tuple[Prompt, tuple[str, ...]]:
@@ -324,12 +330,19 @@ class Inference:
         shorter = replace(prompt, constraint=replace(constraint, max_tokens=room))
         return shorter, (f"The model had room for {room} tokens of answer only.",)
 
-    def _codes(self, generation: Generation) -> list[int]:
+    async def _draw(
+        self, prompt: Prompt, sampling: Sampling, on_tokens: OnTokens | None
+    ) -> tuple[Generation, list[int]]:
+        """One answer that has to be an image, and its codes."""
         try:
-            return self.manifest.vocabulary.to_codes(generation.token_ids)
+            generation = await self._generate(prompt, sampling, on_tokens)
+            codes = self.manifest.vocabulary.to_codes(generation.token_ids)
         except InvalidImageTokens:
+            self.metrics.image_answers.inc()
             self.metrics.image_tokens_invalid.inc()
             raise
+        self.metrics.image_answers.inc()
+        return generation, codes
 
     def _counting(self, image: int, on_tokens: OnImageTokens | None) -> OnTokens | None:
         """A listener to one image's token ids; what they are is checked when all are there."""

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llmcxr_service import problems, routes
 from llmcxr_service.access.callers import ANYBODY
+from llmcxr_service.observability import Door
 
 
 def item_app(outer: FastAPI) -> ASGIApp:
@@ -26,7 +27,11 @@ def item_app(outer: FastAPI) -> ASGIApp:
     app.state = outer.state
 
     async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
-        scope["state"] = {"request_id": uuid.uuid4().hex, "caller": ANYBODY}
+        scope["state"] = {
+            "request_id": uuid.uuid4().hex,
+            "caller": ANYBODY,
+            "door": Door.JOB.value,
+        }
         await app(scope, receive, send)
 
     return with_state

@@ -6,6 +6,7 @@ It knows nothing of images. The first item waits a few milliseconds for company.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Generic, TypeVar
@@ -13,7 +14,8 @@ from typing import Generic, TypeVar
 In = TypeVar("In")
 Out = TypeVar("Out")
 
-_Waiting = tuple[In, "asyncio.Future[Out]"]
+_Waiting = tuple[In, "asyncio.Future[Out]", float]
+"""An item, its result, and when it came."""
 
 
 class MicroBatcher(Generic[In, Out]):
@@ -25,6 +27,7 @@ class MicroBatcher(Generic[In, Out]):
         max_size: most items of a batch.
         wait_seconds: how long the first item waits for others.
         on_batch: told the size of every batch.
+        on_wait: told how long an item waited, seconds, when its batch begins; in the executor.
     """
 
     def __init__(
@@ -35,19 +38,21 @@ class MicroBatcher(Generic[In, Out]):
         max_size: int,
         wait_seconds: float,
         on_batch: Callable[[int], None],
+        on_wait: Callable[[float], None],
     ) -> None:
         self._run = run
         self._executor = executor
         self._max_size = max_size
         self._wait_seconds = wait_seconds
         self._on_batch = on_batch
+        self._on_wait = on_wait
         self._queue: asyncio.Queue[_Waiting[In, Out]] = asyncio.Queue()
         self._worker: asyncio.Task[None] | None = None
 
     async def submit(self, item: In) -> Out:
         """The result for one item; cancelling it takes the item out of the queue."""
         future: asyncio.Future[Out] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait((item, future))
+        self._queue.put_nowait((item, future, time.perf_counter()))
         return await future
 
     def start(self) -> None:
@@ -71,9 +76,9 @@ class MicroBatcher(Generic[In, Out]):
                 batch = [waiting for waiting in batch if not waiting[1].done()]
                 if batch:
                     self._on_batch(len(batch))
-                    await self._serve(batch)
+                    await self._serve(batch, self._begin)
             except asyncio.CancelledError:
-                for _, future in batch:
+                for _, future, _ in batch:
                     future.cancel()
                 raise
 
@@ -86,11 +91,23 @@ class MicroBatcher(Generic[In, Out]):
         except TimeoutError:
             pass
 
-    async def _serve(self, batch: list[_Waiting[In, Out]]) -> None:
+    def _begin(self, batch: Sequence[_Waiting[In, Out]]) -> Sequence[Out]:
+        now = time.perf_counter()
+        for _, _, since in batch:
+            self._on_wait(now - since)
+        return self._again(batch)
+
+    def _again(self, batch: Sequence[_Waiting[In, Out]]) -> Sequence[Out]:
+        return self._run([item for item, _, _ in batch])
+
+    async def _serve(
+        self,
+        batch: list[_Waiting[In, Out]],
+        run: Callable[[Sequence[_Waiting[In, Out]]], Sequence[Out]],
+    ) -> None:
         loop = asyncio.get_running_loop()
         try:
-            items = [item for item, _ in batch]
-            results = await loop.run_in_executor(self._executor, self._run, items)
+            results = await loop.run_in_executor(self._executor, run, batch)
         except Exception as error:
             if len(batch) == 1:
                 if not batch[0][1].done():
@@ -98,8 +115,8 @@ class MicroBatcher(Generic[In, Out]):
                 return
             # One bad item must not fail its neighbours: each on its own.
             for waiting in batch:
-                await self._serve([waiting])
+                await self._serve([waiting], self._again)
             return
-        for (_, future), result in zip(batch, results, strict=True):
+        for (_, future, _), result in zip(batch, results, strict=True):
             if not future.done():
                 future.set_result(result)

@@ -11,16 +11,29 @@ import uuid
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from enum import StrEnum
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from llmcxr_service.answer_measures import AnswerMeasures
 from llmcxr_service.problems import internal_error_response
 
 LOGGER = logging.getLogger(__name__)
 
+_CALLERS_OWN = frozenset({"client-closed", "slow-reader"})
+"""Why a stream ends early that did not fail."""
 _METHODS = frozenset({"GET", "POST", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
+
+
+class Door(StrEnum):
+    """How a radiograph came to be reported."""
+
+    HTTP = "http"
+    JOB = "job"
+    QUEUE = "queue"
+    """Received by STOW-RS or DIMSE; `llmcxr_received_instances_total` says which."""
 
 
 class Metrics:
@@ -38,13 +51,26 @@ class Metrics:
         self.request_seconds = Histogram(
             "llmcxr_request_seconds",
             "Wall time of a request, seconds.",
-            ["route"],
+            ["route", "outcome"],
             buckets=_SECONDS,
             registry=registry,
         )
         self.stage_seconds = Histogram(
             "llmcxr_stage_seconds",
             "Wall time of one stage of a request, seconds.",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.stage_items = Gauge(
+            "llmcxr_stage_items",
+            "What is in a stage now, waiting for its worker or worked on.",
+            ["stage"],
+            registry=registry,
+        )
+        self.wait_seconds = Histogram(
+            "llmcxr_wait_seconds",
+            "Time that a file waited for a decode worker, or an image for the VQ-GAN, seconds.",
             ["stage"],
             buckets=_SECONDS,
             registry=registry,
@@ -57,11 +83,25 @@ class Metrics:
             registry=registry,
         )
         self.pending = Gauge("llmcxr_pending_requests", "Requests in work.", registry=registry)
+        self.pending_limit = Gauge(
+            "llmcxr_pending_limit", "Most requests that may be in work.", registry=registry
+        )
         self.rejections = Counter(
             "llmcxr_rejections", "Requests not served, by cause.", ["reason"], registry=registry
         )
         self.tokens = Counter(
             "llmcxr_tokens", "Tokens to and from the model.", ["direction"], registry=registry
+        )
+        self.reports = Counter(
+            "llmcxr_reports",
+            "Reports drafted, by the door that the radiograph came through.",
+            ["door"],
+            registry=registry,
+        )
+        self.image_answers = Counter(
+            "llmcxr_image_answers",
+            "Answers that should have been an image, whatever they were.",
+            registry=registry,
         )
         self.image_tokens_invalid = Counter(
             "llmcxr_image_tokens_invalid",
@@ -90,6 +130,12 @@ class Metrics:
             "llmcxr_dicom_associations",
             "What happened to connections to the DIMSE receiver.",
             ["event"],
+            registry=registry,
+        )
+        self.audit_failures = Counter(
+            "llmcxr_audit_failures",
+            "Audit events that were lost, and times that the log could not be brought to the disk.",
+            ["step"],
             registry=registry,
         )
         self.vllm_up = Gauge(
@@ -125,6 +171,16 @@ class Metrics:
             "Calls that were made again, because the model had not worked on them.",
             registry=registry,
         )
+        self.answers = AnswerMeasures(registry)
+        ProcessCollector(registry=registry)
+        self._show_zeros()
+
+    def _show_zeros(self) -> None:
+        """An alert sees that something happened once only where there was a 0 before it."""
+        for door in Door:
+            self.reports.labels(door.value)
+        for step in ("append", "sync"):
+            self.audit_failures.labels(step)
 
 
 class Stopwatch:
@@ -143,9 +199,12 @@ class Stopwatch:
     def stage(self, name: str) -> Iterator[None]:
         """Time a block; a failed one counts too."""
         started = time.perf_counter()
+        items = self._metrics.stage_items.labels(name)
+        items.inc()
         try:
             yield
         finally:
+            items.dec()
             seconds = time.perf_counter() - started
             self._stages[name] = self._stages.get(name, 0.0) + seconds
             self._metrics.stage_seconds.labels(name).observe(seconds)
@@ -179,8 +238,9 @@ class Observability:
             return
         # Never the caller's own id: it may be an accession number.
         request_id = uuid.uuid4().hex
-        scope.setdefault("state", {})["request_id"] = request_id
+        scope.setdefault("state", {}).update(request_id=request_id, door=Door.HTTP.value)
         status = 0
+        broken = False
         started = time.perf_counter()
 
         async def observed(message: Message) -> None:
@@ -199,18 +259,20 @@ class Observability:
             await self._app(scope, receive, observed)
         except Exception as error:
             _log_unforeseen(error, request_id)
+            broken = True
             if status == 0:
                 await internal_error_response(request_id)(scope, receive, observed)
         finally:
-            self._record(scope, status, time.perf_counter() - started)
+            outcome = "failed" if broken else _outcome(status, scope["state"].get("rejection"))
+            self._record(scope, status, outcome, time.perf_counter() - started)
 
-    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+    def _record(self, scope: Scope, status: int, outcome: str, seconds: float) -> None:
         # A path with parameters is counted by its pattern, never by what stands in it.
         path = getattr(scope.get("route"), "path", scope["path"])
         route = path if path in self._routes() else "other"
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._metrics.requests.labels(route, method, str(status)).inc()
-        self._metrics.request_seconds.labels(route).observe(seconds)
+        self._metrics.request_seconds.labels(route, outcome).observe(seconds)
         rejection = scope["state"].get("rejection")
         if rejection is not None:
             self._metrics.rejections.labels(rejection).inc()
@@ -227,6 +289,15 @@ class Observability:
                 }
             },
         )
+
+
+def _outcome(status: int, rejection: str | None) -> str:
+    """Whose failure it was, if it was one; a stream can fail after its status went out."""
+    if status >= 500 or status == 0:
+        return "failed"
+    if status >= 400 or rejection in _CALLERS_OWN:
+        return "refused"
+    return "answered" if rejection is None else "failed"
 
 
 class JsonFormatter(logging.Formatter):

@@ -112,6 +112,7 @@ async def _report(request: Request, media_type: str, events: Events | None = Non
             on_text=sections.feed if sections else None,
         )
         answer = await until_disconnect(request, work)
+        runtime.metrics.reports.labels(request.state.door).inc()
         if media_type in REPORT_MEDIA_TYPES:
             return await report_response(runtime, answer, source, media_type)
     if media_type == TEXT:

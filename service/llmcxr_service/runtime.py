@@ -141,6 +141,7 @@ async def open_runtime(
         jobs = None if parts is None else await stack.enter_async_context(parts.open())
         reception = await _reception(settings, deliveries, decoder, metrics, stack)
         archives = await asyncio.to_thread(open_archives, settings)
+        metrics.pending_limit.set(settings.max_pending)
         admission = Admission(
             settings.max_pending,
             metrics.pending.set,
@@ -245,6 +246,7 @@ def _decode_pool(settings: Settings, checkpoint: Checkpoint, metrics: Metrics) -
         options,
         workers=settings.decode_workers,
         on_restart=lambda reason: metrics.decode_restarts.labels(reason).inc(),
+        on_wait=metrics.wait_seconds.labels("decode").observe,
     )
 
 
@@ -260,4 +262,5 @@ def _load_vision(settings: Settings, checkpoint: Checkpoint, metrics: Metrics) -
         max_batch=settings.micro_batch_size,
         wait_seconds=settings.micro_batch_wait_ms / 1000.0,
         on_batch=lambda kind, size: metrics.micro_batch_size.labels(kind).observe(size),
+        on_wait=lambda stage, seconds: metrics.wait_seconds.labels(stage).observe(seconds),
     )

@@ -28,6 +28,7 @@ class Vision:
         max_batch: most images at once.
         wait_seconds: how long an image waits for company.
         on_batch: told kind and size of every batch.
+        on_wait: told stage and seconds, of every image whose batch begins.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Vision:
         max_batch: int,
         wait_seconds: float,
         on_batch: Callable[[str, int], None],
+        on_wait: Callable[[str, float], None],
     ) -> None:
         self._tokenizer = tokenizer
         self._preprocessing = preprocessing
@@ -49,6 +51,7 @@ class Vision:
             max_size=max_batch,
             wait_seconds=wait_seconds,
             on_batch=partial(on_batch, "encode"),
+            on_wait=partial(on_wait, "encode"),
         )
         self._decode = MicroBatcher(
             self._decode_batch,
@@ -56,6 +59,7 @@ class Vision:
             max_size=max_batch,
             wait_seconds=wait_seconds,
             on_batch=partial(on_batch, "decode"),
+            on_wait=partial(on_wait, "draw"),
         )
 
     def start(self) -> None:

@@ -31,7 +31,13 @@ class Recorder:
 @asynccontextmanager
 async def batching(run, **changes):
     sizes = []
-    settings = {"max_size": 4, "wait_seconds": 0.02, "on_batch": sizes.append, **changes}
+    settings = {
+        "max_size": 4,
+        "wait_seconds": 0.02,
+        "on_batch": sizes.append,
+        "on_wait": lambda _: None,
+        **changes,
+    }
     with ThreadPoolExecutor(1, "worker") as executor:
         batcher = MicroBatcher(run, executor, **settings)
         batcher.start()

@@ -25,7 +25,10 @@ async def test_counts(gateway):
     assert await requests("/generate-report", "POST", "415") == 1
     assert await requests("other", "GET", "404") == 1
     assert await requests("/model", "other", "405") == 1
-    assert await gateway.metric("llmcxr_request_seconds_count", route="/generate-report") == 2
+    for outcome in ("answered", "refused"):
+        labels = {"route": "/generate-report", "outcome": outcome}
+        assert await gateway.metric("llmcxr_request_seconds_count", **labels) == 1
+    assert await gateway.metric("llmcxr_reports_total", door="http") == 1
     for stage in ("decode", "preprocess", "encode", "prompt", "generate"):
         assert await gateway.metric("llmcxr_stage_seconds_count", stage=stage) >= 1
     assert await gateway.metric("llmcxr_rejections_total", reason="media-type") == 1

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from llmcxr_service.access.measures import IssuerMeasures
 from llmcxr_service.errors import IssuerUnavailable
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class IssuerKeys:
         cache_seconds: age at which they are fetched again.
         stale_seconds: age up to which they are used while they cannot be fetched.
         clock: seconds that only grow.
+        measures: told of every fetch.
     """
 
     def __init__(
@@ -46,11 +48,13 @@ class IssuerKeys:
         cache_seconds: float,
         stale_seconds: float,
         clock: Callable[[], float] = time.monotonic,
+        measures: IssuerMeasures | None = None,
     ) -> None:
         self._url = url
         self._cache_seconds = cache_seconds
         self._stale_seconds = max(stale_seconds, cache_seconds)
         self._clock = clock
+        self._measures = measures
         self._keys: dict[str, Jwk] = {}
         self._fetched = float("-inf")
         self._tried = float("-inf")
@@ -92,6 +96,7 @@ class IssuerKeys:
             self._fetching = asyncio.create_task(self._fetch())
 
     async def _fetch(self) -> None:
+        done = False
         try:
             keys = usable_keys(await self._download())
             if not keys:
@@ -103,9 +108,11 @@ class IssuerKeys:
                 extra={"fields": {"exception": type(error).__name__}},
             )
         else:
-            self._keys, self._fetched = keys, self._clock()
+            self._keys, self._fetched, done = keys, self._clock(), True
         finally:
             self._fetching = None
+            if self._measures is not None:
+                self._measures.count(done=done)
 
     async def _download(self) -> object:
         data = bytearray()

@@ -11,6 +11,7 @@ from llmcxr_service.access.certificates import load_clients
 from llmcxr_service.access.door import Door
 from llmcxr_service.access.issuer_keys import IssuerKeys
 from llmcxr_service.access.keys import KeyRing
+from llmcxr_service.access.measures import IssuerMeasures
 from llmcxr_service.access.rates import Rates
 from llmcxr_service.access.tokens import Tokens
 from llmcxr_service.errors import AccessError
@@ -45,8 +46,12 @@ def check_access(settings: Settings) -> None:
             raise AccessError("A file of LLMCXR_TLS_* is missing.")
 
 
-def open_door(settings: Settings) -> Door:
+def open_door(settings: Settings, measures: IssuerMeasures | None = None) -> Door:
     """A door by the settings; nothing is fetched yet.
+
+    Args:
+        settings: the configuration.
+        measures: told of every fetch of an issuer's keys.
 
     Raises:
         AccessError: a setting or file cannot be used.
@@ -57,7 +62,7 @@ def open_door(settings: Settings) -> Door:
     store = settings.rate_limit_store
     return Door(
         keys=KeyRing(settings.keys),
-        tokens=_tokens(settings),
+        tokens=_tokens(settings, measures),
         clients=load_clients(settings.tls_clients) if settings.tls_clients else None,
         rates=None
         if settings.rate_limit == "off"
@@ -85,7 +90,7 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _tokens(settings: Settings) -> Tokens | None:
+def _tokens(settings: Settings, measures: IssuerMeasures | None) -> Tokens | None:
     issuer, audience, url = (
         settings.oidc_issuer,
         settings.oidc_audience,
@@ -104,6 +109,7 @@ def _tokens(settings: Settings) -> Tokens | None:
         _trust(settings),
         cache_seconds=settings.oidc_cache_seconds,
         stale_seconds=settings.oidc_stale_seconds,
+        measures=measures,
     )
     return Tokens(
         keys,

@@ -18,6 +18,7 @@ from llmcxr_service.draft import DraftReport
 from llmcxr_service.errors import NotAcceptable
 from llmcxr_service.generator import Sampling
 from llmcxr_service.inference import Inference
+from llmcxr_service.observability import Door
 from llmcxr_service.receiving import Output
 from llmcxr_service.rendering import ModelIdentity
 from llmcxr_service.schemas import ReportOptions
@@ -73,6 +74,7 @@ class Drafting:
         options = ReportOptions(seed=seed)
         sampling = Sampling(seed, options.temperature, options.top_p)
         answer = await self._inference.report(data, "", sampling, options.max_tokens)
+        self._inference.metrics.reports.labels(Door.QUEUE.value).inc()
         return DraftReport(
             report=Report.parse(answer.text),
             observations=answer.observations,

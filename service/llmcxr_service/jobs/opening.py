@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from llmcxr_service.deliveries.place import Place, place_of
 from llmcxr_service.deliveries.spool import Spool
+from llmcxr_service.jobs.measures import JobMeasures
 from llmcxr_service.jobs.runner import Runner, RunnerOptions
 from llmcxr_service.jobs.service import JobLimits, Jobs, open_jobs
 from llmcxr_service.jobs.store import JobStore
@@ -28,6 +29,7 @@ class JobParts:
         place: of the queue.
         webhooks: by name.
         limits: how much.
+        measures: show what waits.
     """
 
     runner: Runner
@@ -35,10 +37,13 @@ class JobParts:
     place: Place
     webhooks: Mapping[str, Webhook]
     limits: JobLimits
+    measures: JobMeasures
 
     def open(self) -> AbstractAsyncContextManager[Jobs]:
         """Begin, once the queue has."""
-        return open_jobs(self.place, self.store, self.runner, self.webhooks, self.limits)
+        return open_jobs(
+            self.place, self.store, self.runner, self.webhooks, self.limits, self.measures
+        )
 
 
 def prepare_jobs(
@@ -61,5 +66,10 @@ def prepare_jobs(
         retention_seconds=settings.jobs_retention_hours * 3600.0,
     )
     return JobParts(
-        Runner(store, webhooks, options, loop, registry), store, place, webhooks, limits
+        Runner(store, webhooks, options, loop, registry),
+        store,
+        place,
+        webhooks,
+        limits,
+        JobMeasures(registry),
     )

@@ -26,6 +26,7 @@ from llmcxr_service.errors import (
     UnknownJob,
     UnknownWebhook,
 )
+from llmcxr_service.jobs.measures import JobMeasures
 from llmcxr_service.jobs.runner import (
     NAMES,
     Runner,
@@ -243,6 +244,7 @@ async def open_jobs(
     runner: Runner,
     webhooks: Mapping[str, Webhook],
     limits: JobLimits,
+    measures: JobMeasures,
 ) -> AsyncIterator[Jobs]:
     """Begin what was left, and look after it; the queue works already.
 
@@ -252,12 +254,16 @@ async def open_jobs(
     client = await asyncio.to_thread(_client, place.url)
     jobs = Jobs(store, Spool(place.spool), client, runner, webhooks, limits)
     await asyncio.to_thread(jobs.recover)
-    sweeping = asyncio.create_task(_sweep_now_and_then(jobs))
+    tasks = [
+        asyncio.create_task(_sweep_now_and_then(jobs)),
+        asyncio.create_task(measures.show_forever(store)),
+    ]
     try:
         yield jobs
     finally:
-        sweeping.cancel()
-        await asyncio.gather(sweeping, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         runner.stop()
         await asyncio.to_thread(client.destroy)
 
