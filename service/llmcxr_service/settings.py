@@ -112,6 +112,8 @@ class Settings(BaseSettings):
         dicom_max_pdu_bytes: longest protocol data unit that senders may send.
         dicom_max_associations: open at once; more are rejected.
         dicom_timeout_seconds: silence after which an association is aborted.
+        secrets: directory of files that are named like variables, such as
+            `llmcxr_vllm_api_key`, and hold their values; a variable goes before its file.
         log_level: of the service's own log.
     """
 
@@ -200,6 +202,7 @@ class Settings(BaseSettings):
     dicom_max_pdu_bytes: int = Field(default=128 * 1024, ge=4096, le=1024 * 1024)
     dicom_max_associations: int = Field(default=8, ge=1, le=256)
     dicom_timeout_seconds: float = Field(default=30.0, gt=0, le=600)
+    secrets: Path | None = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @field_validator("vllm_url")
@@ -231,11 +234,30 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     if unknown:
         raise SettingsError(f"Unknown environment variables: {', '.join(unknown)}.")
     try:
-        return Settings()
+        settings = Settings()
+        return settings if settings.secrets is None else _with_secrets(settings.secrets)
     except ValidationError as error:
         # Its own text quotes the values, and one of them is a key.
         wrong = sorted({f"{PREFIX}{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()})
         raise SettingsError("Wrong settings. " + "; ".join(wrong)) from None
+
+
+def _with_secrets(directory: Path) -> Settings:
+    """Settings from the environment and, where it does not say, from files.
+
+    Raises:
+        SettingsError: the directory cannot be read, or a file in it has a misspelt name.
+        ValidationError: a value is of the wrong kind.
+    """
+    try:
+        names = [file.name for file in directory.iterdir()]
+        if unknown := unknown_variables(dict.fromkeys(names, "")):
+            raise SettingsError(f"LLMCXR_SECRETS has unknown files: {', '.join(unknown)}.")
+        return Settings(_secrets_dir=directory)
+    except OSError:
+        raise SettingsError(
+            "LLMCXR_SECRETS: this directory or a file in it is unreadable."
+        ) from None
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:

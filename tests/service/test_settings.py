@@ -67,3 +67,28 @@ def test_vllm_url_must_be_http(url):
 
 def test_vllm_url_loses_its_slash():
     assert Settings(vllm_url="http://host:8000/").vllm_url == "http://host:8000"
+
+
+def test_a_file_sets_a_field_and_a_variable_goes_before_it(tmp_path):
+    (tmp_path / "llmcxr_port").write_text("9001\n")
+    (tmp_path / "somebody_elses").write_text("x")
+    assert load(LLMCXR_SECRETS=str(tmp_path)) == "9001"
+    assert load(LLMCXR_SECRETS=str(tmp_path), LLMCXR_PORT="9002") == "9002"
+
+
+def test_a_misspelt_file_is_named(tmp_path):
+    (tmp_path / "llmcxr_vlm_api_key").write_text("s3cret")
+    output = load(LLMCXR_SECRETS=str(tmp_path))
+    assert "llmcxr_vlm_api_key" in output
+    assert "s3cret" not in output
+
+
+def test_a_wrong_value_in_a_file_is_not_quoted(tmp_path):
+    (tmp_path / "llmcxr_port").write_text("s3cret")
+    output = load(LLMCXR_SECRETS=str(tmp_path))
+    assert "LLMCXR_PORT" in output
+    assert "s3cret" not in output
+
+
+def test_a_directory_of_secrets_that_is_not_there_is_said(tmp_path):
+    assert "LLMCXR_SECRETS" in load(LLMCXR_SECRETS=str(tmp_path / "none"))
