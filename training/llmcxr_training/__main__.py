@@ -13,8 +13,10 @@ import typer
 from llmcxr_models.errors import CxrError
 from llmcxr_training.config_file import ConfigError, read_config
 from llmcxr_training.data import DataError
+from llmcxr_training.reader_study.commands import app as reader_study
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+app.add_typer(reader_study, name="reader-study")
 
 ConfigPath = Annotated[Path, typer.Argument(help="TOML file, see training/configs.")]
 Overrides = Annotated[
