@@ -1,10 +1,12 @@
-"""How often the same seed gives the same answer beside other requests, by a vLLM that runs.
+"""How often the same seed gives the same answer beside other requests, by a real vLLM.
 
-Draws images and reports one at a time, then the same ones at the same time, and compares token
-by token:
+Starts a vLLM for a checkpoint, draws images and writes reports one at a time, then the same ones
+again, several at a time, and all kinds at once, and compares token by token. Prints the figures
+and writes them under the run's name into docs/reproducibility.json:
 
-    llmcxr vllm --port 8000 &
-    python scripts/reproducibility.py --vllm http://127.0.0.1:8000 --checkpoint checkpoints/demo
+    python scripts/reproducibility.py --checkpoint checkpoints/demo --dtype bfloat16
+    python scripts/reproducibility.py --checkpoint checkpoints/demo --dtype float32
+    python scripts/reproducibility.py --checkpoint checkpoints/demo --dtype bfloat16 --sequences 1
 """
 
 from __future__ import annotations
@@ -12,16 +14,22 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+import os
+import platform
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from llmcxr_models.checkpoint import Checkpoint
-from llmcxr_models.prompt import Prompt
-from llmcxr_service.generator import FixedEndpoint, Sampling, VllmGenerator
+from llmcxr_models.prompt import Prompt, PromptBuilder
+from llmcxr_models.vllm_distribution import vllm_version
+from llmcxr_service.generator import Sampling, VllmGenerator
+from llmcxr_service.vllm_process import VllmOptions, VllmState, VllmSupervisor
 
+ROOT = Path(__file__).resolve().parent.parent
 REPORTS = (
     "The heart is enlarged. Impression: Cardiomegaly.",
     "Heart size is normal. The lungs are clear. Impression: No acute disease.",
@@ -30,84 +38,155 @@ REPORTS = (
 )
 Case = tuple[Prompt, Sampling]
 Answers = list[tuple[int, ...]]
+Figures = dict[str, dict[str, Any]]
+
+
+class Experiment:
+    """The same cases under several loads.
+
+    Args:
+        generator: asks vLLM.
+        concurrencies: requests under way at the same time.
+    """
+
+    def __init__(self, generator: VllmGenerator, concurrencies: Sequence[int]) -> None:
+        self._generator = generator
+        self._concurrencies = concurrencies
+        self._alone: dict[str, tuple[Sequence[Case], Answers]] = {}
+
+    async def kind(self, name: str, cases: Sequence[Case]) -> tuple[Answers, dict[str, Any]]:
+        """Answers alone, and how many of them are the same again and beside each other."""
+        alone = await self._answers(cases, at_once=1)
+        self._alone[name] = cases, alone
+        figures: dict[str, Any] = {
+            "answers": len(cases),
+            "tokens": round(sum(map(len, alone)) / len(alone), 1),
+            "alone again": compared(alone, await self._answers(cases, at_once=1)),
+        }
+        for n in self._concurrencies:
+            figures[f"{n} at once"] = compared(alone, await self._answers(cases, at_once=n))
+        return alone, figures
+
+    async def mixed(self) -> Figures:
+        """All cases of all kinds at once."""
+        cases = [case for some, _ in self._alone.values() for case in some]
+        answers = await self._answers(cases, at_once=len(cases))
+        figures: Figures = {}
+        for name, (_, alone) in self._alone.items():
+            these, answers = answers[: len(alone)], answers[len(alone) :]
+            figures[name] = compared(alone, these)
+        return figures
+
+    async def _answers(self, cases: Sequence[Case], *, at_once: int) -> Answers:
+        """Each begins when one before it ends, so that batches change while they are computed."""
+        room = asyncio.Semaphore(at_once)
+
+        async def one(case: Case) -> tuple[int, ...]:
+            async with room:
+                return (await self._generator.generate(*case)).token_ids
+
+        return list(await asyncio.gather(*map(one, cases)))
 
 
 async def measure(
-    generator: VllmGenerator, checkpoint: Checkpoint, args: argparse.Namespace
-) -> dict[str, dict[str, float]]:
-    """Shares of answers that are the same as when they were asked for alone."""
-    prompts, vocabulary = checkpoint.load_prompts(), checkpoint.manifest.vocabulary
+    experiment: Experiment, prompts: PromptBuilder, checkpoint: Checkpoint, args: argparse.Namespace
+) -> Figures:
+    """Images, then reports about them."""
+    vocabulary = checkpoint.manifest.vocabulary
     drawn = [
-        (_shortened(prompts.image(REPORTS[i % len(REPORTS)]), args.tokens), Sampling(i, 0.85, 0.92))
+        (prompts.image(REPORTS[i % len(REPORTS)]), Sampling(i, 0.85, 0.92))
         for i in range(args.cases)
     ]
-    alone = await _one_by_one(generator, drawn)
-    # What was drawn is read, over and over where it is less than an image.
-    codes = [
-        [ids[i % len(ids)] - vocabulary.image_offset for i in range(vocabulary.image_length)]
-        for ids in alone
-    ]
-    figures = {"images, temperature 0.85": await _compare(generator, drawn, alone)}
+    name = "images, temperature 0.85"
+    figures: Figures = {}
+    images, figures[name] = await experiment.kind(name, drawn)
+    codes = [vocabulary.to_codes(ids) for ids in images]
     for name, temperature in (("reports, greedy", 0.0), ("reports, temperature 1", 1.0)):
         written = [
             (prompts.report(one, max_tokens=args.tokens), Sampling(i, temperature))
             for i, one in enumerate(codes)
         ]
-        figures[name] = await _compare(generator, written, await _one_by_one(generator, written))
+        _, figures[name] = await experiment.kind(name, written)
+    for name, mixed in (await experiment.mixed()).items():
+        figures[name]["all kinds at once"] = mixed
     return figures
 
 
-def _shortened(prompt: Prompt, tokens: int) -> Prompt:
-    most = min(tokens, prompt.constraint.max_tokens)
-    return replace(prompt, constraint=replace(prompt.constraint, min_tokens=most, max_tokens=most))
-
-
-async def _compare(
-    generator: VllmGenerator, cases: Sequence[Case], alone: Answers
-) -> dict[str, float]:
-    again = await _one_by_one(generator, cases)
-    together = [g.token_ids for g in await asyncio.gather(*(generator.generate(*c) for c in cases))]
-    return {
-        "answers": len(cases),
-        "the same alone again": _share(alone, again),
-        "the same at once": _share(alone, together),
-        "tokens before the first other one": round(
-            sum(_common(a, b) for a, b in zip(alone, together, strict=True)) / len(alone), 1
-        ),
-        "tokens": round(sum(map(len, alone)) / len(alone), 1),
-    }
-
-
-async def _one_by_one(generator: VllmGenerator, cases: Sequence[Case]) -> Answers:
-    return [(await generator.generate(*case)).token_ids for case in cases]
-
-
-def _share(left: Answers, right: Answers) -> float:
-    return sum(a == b for a, b in zip(left, right, strict=True)) / len(left)
+def compared(alone: Answers, other: Answers) -> dict[str, Any]:
+    """How many are the same, and how long the others were."""
+    lengths = [_common(a, b) for a, b in zip(alone, other, strict=True) if a != b]
+    found: dict[str, Any] = {"the same": len(alone) - len(lengths)}
+    return found | ({"first other token at": sorted(lengths)} if lengths else {})
 
 
 def _common(left: tuple[int, ...], right: tuple[int, ...]) -> int:
     return next((i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), len(left))
 
 
-async def main() -> None:
-    """Measure and print JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--vllm", required=True, help="its URL")
-    parser.add_argument("--checkpoint", type=Path, required=True)
-    parser.add_argument("--cases", type=int, default=8, help="answers of each kind, all at once")
-    parser.add_argument("--tokens", type=int, default=256, help="longest answer")
-    args = parser.parse_args()
+@asynccontextmanager
+async def running_vllm(
+    checkpoint: Checkpoint, options: VllmOptions
+) -> AsyncIterator[VllmSupervisor]:
+    """A vLLM that is ready; ended afterwards."""
+    vllm = VllmSupervisor(checkpoint, options)
+    await vllm.start()
+    try:
+        while not vllm.is_ready:
+            if vllm.state is VllmState.WAITING:
+                raise SystemExit(f"vLLM did not start; its log is {vllm.log_file}")
+            await asyncio.sleep(0.5)
+        yield vllm
+    finally:
+        await vllm.stop()
+
+
+async def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Start vLLM, measure, stop it."""
     checkpoint = Checkpoint.open(args.checkpoint, verify=False)
-    async with httpx.AsyncClient(trust_env=False, timeout=600.0) as client:
-        generator = VllmGenerator(
-            client,
-            FixedEndpoint(args.vllm),
-            checkpoint.manifest.served_name,
-            timeout_seconds=600.0,
-        )
-        print(json.dumps(await measure(generator, checkpoint, args), indent=2))
+    options = VllmOptions(
+        dtype=args.dtype,
+        eager=True,
+        max_num_seqs=args.sequences,
+    )
+    async with (
+        running_vllm(checkpoint, options) as vllm,
+        httpx.AsyncClient(trust_env=False, timeout=600.0) as client,
+    ):
+        name = checkpoint.manifest.served_name
+        generator = VllmGenerator(client, vllm, name, timeout_seconds=600.0)
+        prompts = checkpoint.load_prompts()
+        experiment = Experiment(generator, args.at_once if args.sequences > 1 else ())
+        figures = await measure(experiment, prompts, checkpoint, args)
+    return {
+        "model": name,
+        "vllm": vllm_version(),
+        "machine": {"architecture": platform.machine(), "cores": os.cpu_count()},
+        "checkpoint": checkpoint.manifest.version,
+        "dtype": args.dtype,
+        "eager": True,
+        "sequences_at_once": args.sequences,
+        "figures": figures,
+    }
+
+
+def main() -> None:
+    """Measure, print JSON, and put it beside the other runs'."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), required=True)
+    parser.add_argument("--sequences", type=int, default=32, help="that vLLM works on at once")
+    parser.add_argument("--cases", type=int, default=4, help="answers of each kind")
+    parser.add_argument("--tokens", type=int, default=96, help="longest report")
+    parser.add_argument("--at-once", type=int, nargs="*", default=[2, 4])
+    parser.add_argument("--output", type=Path, default=ROOT / "docs/reproducibility.json")
+    args = parser.parse_args()
+    found = asyncio.run(run(args))
+    name = args.dtype if args.sequences > 1 else f"{args.dtype}, one sequence at a time"
+    kept = json.loads(args.output.read_text()) if args.output.exists() else {}
+    text = json.dumps(kept | {name: found}, indent=2, sort_keys=True)
+    args.output.write_text(text + "\n")
+    print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

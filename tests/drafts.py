@@ -14,7 +14,8 @@ from pydicom.uid import generate_uid
 from llmcxr_models.observations import OBSERVABLE_FINDINGS, Observation
 from llmcxr_models.report import Report
 from llmcxr_service.draft import DraftReport, SyntheticRadiograph
-from llmcxr_service.rendering import ModelIdentity
+from llmcxr_service.generator import Sampling
+from llmcxr_service.rendering import HowDrawn, ModelIdentity
 from llmcxr_service.source_instance import SourceInstance
 
 MODEL = ModelIdentity("LLM-CXR demo", "0.1.0", "0123456789abcdef" * 4)
@@ -117,6 +118,11 @@ def observations(dice: random.Random | None = None) -> tuple[Observation, ...]:
     )
 
 
+def drawn(seed: int) -> HowDrawn:
+    """As the service draws a report by default."""
+    return HowDrawn(Sampling(seed, 0.0), 256)
+
+
 def draft(language: str = "en", **changes: object) -> DraftReport:
     """A draft in a language."""
     _, findings, impression = LANGUAGES[language]
@@ -124,7 +130,7 @@ def draft(language: str = "en", **changes: object) -> DraftReport:
         "report": Report(findings, impression),
         "observations": observations(),
         "model": MODEL,
-        "seed": 7,
+        "how": drawn(7),
         "preprocessing": "display/squash/256",
         "created": CREATED,
         "source": source(language),
@@ -145,7 +151,7 @@ def varied_drafts(count: int, seed: int = 0) -> Iterator[DraftReport]:
             report=_report(language, dice),
             observations=observations(dice),
             source=source(language, str(index), **_oddities(dice)),
-            seed=dice.randrange(2**32),
+            how=drawn(dice.randrange(2**32)),
             created=CREATED + timedelta(seconds=index),
             warnings=("The text was cut off at its longest length.",) * dice.randrange(2),
         )
@@ -156,7 +162,11 @@ def synthetic(size: int = 256, seed: int = 7) -> SyntheticRadiograph:
     dice = np.random.default_rng(seed)
     ramp = np.linspace(0, 200, size)[None, :] + dice.uniform(0, 55, (size, size))
     return SyntheticRadiograph(
-        ramp.astype(np.uint8), "PROMPT-CANARY. The heart is enlarged.", MODEL, seed, CREATED
+        ramp.astype(np.uint8),
+        "PROMPT-CANARY. The heart is enlarged.",
+        MODEL,
+        HowDrawn(Sampling(seed, 0.85, 0.92)),
+        CREATED,
     )
 
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from llmcxr_models.observations import Observation
 from llmcxr_models.report import Report
-from llmcxr_service.answers import DrawnImage, ImageAnswer, Reconstruction, ReportAnswer, TextAnswer
+from llmcxr_service.answers import (
+    DrawnImage,
+    ImageAnswer,
+    ImageCandidate,
+    Reconstruction,
+    ReportAnswer,
+    TextAnswer,
+)
 from llmcxr_service.generator import Sampling
 from llmcxr_service.rendering import ModelIdentity, to_base64
 from llmcxr_service.runtime import Runtime
@@ -15,6 +23,7 @@ from llmcxr_service.schemas import (
     Code,
     ImageOptions,
     Model,
+    PromptFindings,
     ReportCandidate,
     ReportObservation,
     SamplingUsed,
@@ -23,6 +32,7 @@ from llmcxr_service.schemas import (
     Usage,
 )
 from llmcxr_service.schemas import GeneratedImage as ImageJson
+from llmcxr_service.schemas import ImageCandidate as ImageCandidateJson
 from llmcxr_service.schemas import ReconstructionAnswer as ReconstructionJson
 from llmcxr_service.schemas import ReportAnswer as ReportJson
 
@@ -91,6 +101,15 @@ def written(runtime: Runtime, answer: TextAnswer, options: TextOptions) -> dict[
     return fields | {"mean_log_probability": answer.mean_log_probability}
 
 
+def all_drawn(runtime: Runtime, answer: ImageAnswer, options: ImageOptions) -> dict[str, Any]:
+    """The fields that every answer with images has; the seed is the first one's."""
+    wanted = answer.wanted
+    return drawn(runtime, answer, options, answer.images[0].seed) | {
+        "candidates": [_image_candidate(candidate) for candidate in answer.candidates],
+        "prompt_findings": wanted and PromptFindings.model_validate(asdict(wanted)),
+    }
+
+
 def drawn(
     runtime: Runtime, answer: TextAnswer | ImageAnswer, options: Options, seed: int
 ) -> dict[str, Any]:
@@ -114,6 +133,18 @@ def observation_json(observation: Observation) -> ReportObservation:
         code=Code(value=code.value, scheme=code.scheme, meaning=code.meaning),
         probability=round(observation.probability, 6),
         mentioned=observation.mentioned,
+    )
+
+
+def _image_candidate(candidate: ImageCandidate) -> ImageCandidateJson:
+    judgement = candidate.judgement
+    agreement = judgement.agreement
+    return ImageCandidateJson(
+        seed=candidate.seed,
+        chosen=candidate.chosen,
+        agreement=None if agreement is None else round(agreement, 6),
+        scores={finding: round(score, 6) for finding, score in judgement.scores.items()},
+        mean_log_probability=candidate.mean_log_probability,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from llmcxr_models.observations import Observation
 from llmcxr_service.candidates import Agreement, agreement_of, most_agreed
 from llmcxr_service.generator import Generation
+from llmcxr_service.picking import Choice, Judgement, Wanted
 from llmcxr_service.quality import Quality
 
 
@@ -53,22 +54,55 @@ class ReportAnswer(TextAnswer):
 
 @dataclass(frozen=True)
 class DrawnImage:
-    """One synthetic radiograph: 8-bit grey (S, S), its codes (N), its seed, its likelihood."""
+    """One synthetic radiograph.
+
+    Attributes:
+        grey: (S, S) 8-bit.
+        codes: (N).
+        seed: with which it was drawn.
+        mean_log_probability: as in `TextAnswer`.
+        picked_from: images that it is the best of, by the judge; 1 where none was picked.
+    """
 
     grey: NDArray[np.uint8]
     codes: list[int]
     seed: int
     mean_log_probability: float | None = None
+    picked_from: int = 1
+
+
+@dataclass(frozen=True)
+class ImageCandidate:
+    """One of several images of which the best was picked.
+
+    Attributes:
+        seed: with which it was drawn.
+        judgement: what the judge says of it.
+        chosen: whether it is the one.
+        mean_log_probability: as in `TextAnswer`.
+    """
+
+    seed: int
+    judgement: Judgement
+    chosen: bool
+    mean_log_probability: float | None = None
 
 
 @dataclass(frozen=True)
 class ImageAnswer:
-    """Images that the model drew; otherwise as `TextAnswer`."""
+    """Images that the model drew; otherwise as `TextAnswer`.
+
+    Attributes:
+        candidates: all that the one image was picked from; empty where none was picked.
+        wanted: what the judge was to look for in them.
+    """
 
     images: list[DrawnImage]
     usage: tuple[int, int]
     timings_ms: dict[str, float]
     warnings: tuple[str, ...]
+    candidates: tuple[ImageCandidate, ...] = ()
+    wanted: Wanted | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +136,22 @@ def speak_for(
         return answer, agreement, ()
     names = ", ".join(agreement.disputed)
     return answer, agreement, (f"The {len(drafts)} drafts differ about: {names}.",)
+
+
+def picked(answer: ImageAnswer, choice: Choice) -> ImageAnswer:
+    """The answer with only the image that was chosen, and what was said of all."""
+    candidates = tuple(
+        ImageCandidate(image.seed, judgement, i == choice.best, image.mean_log_probability)
+        for i, (image, judgement) in enumerate(zip(answer.images, choice.judgements, strict=True))
+    )
+    chosen = replace(answer.images[choice.best], picked_from=len(candidates))
+    return replace(
+        answer,
+        images=[chosen],
+        warnings=answer.warnings + choice.doubts,
+        candidates=candidates,
+        wanted=choice.wanted,
+    )
 
 
 def total_usage(answers: Sequence[TextAnswer]) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from pydicom.uid import UID
 
 from llmcxr_models.observations import Observation
 from llmcxr_models.report import Report
-from llmcxr_service.rendering import ModelIdentity
+from llmcxr_service.rendering import HowDrawn, ModelIdentity
 from llmcxr_service.source_instance import SourceInstance
 
 _NAMESPACE = uuid.UUID("6f0f6f0a-2f8c-5a4e-9d5e-6c1b5a2d7e11")
@@ -29,7 +29,7 @@ class DraftReport:
         report: the two sections.
         observations: findings with probabilities; empty where the checkpoint has none.
         model: what wrote it.
-        seed: with which it was drawn.
+        how: it was drawn.
         preprocessing: name of the pixels' preparation.
         created: when, with a time zone.
         source: the instance that it is about; None for a picture without identity.
@@ -40,7 +40,7 @@ class DraftReport:
     report: Report = field(repr=False)
     observations: tuple[Observation, ...] = field(repr=False)
     model: ModelIdentity
-    seed: int
+    how: HowDrawn
     preprocessing: str
     created: datetime
     source: SourceInstance | None
@@ -56,14 +56,14 @@ class SyntheticRadiograph:
         grey: (S, S) 8-bit, MONOCHROME2.
         prompt: the report that it was drawn from.
         model: what drew it.
-        seed: with which.
+        how: it was drawn.
         created: when, with a time zone.
     """
 
     grey: NDArray[np.uint8] = field(repr=False)
     prompt: str = field(repr=False)
     model: ModelIdentity
-    seed: int
+    how: HowDrawn
     created: datetime
 
 

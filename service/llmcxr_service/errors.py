@@ -14,6 +14,7 @@ CxrError
 |   |-- IdempotencyMismatch     the same key came with another request before
 |   |-- IdempotencyConflict     a request with this key is in work
 |   |-- UnknownDelivery         no delivery of this id, or not one that this can be done with
+|   |-- NoJudge                 the checkpoint has no judge that could pick an image
 |   |-- UnknownSource           no archive of this name is configured
 |   `-- InstanceNotFound        the archive does not have the instance
 |-- Unauthenticated             no credentials, or none that are accepted
@@ -152,6 +153,12 @@ class ReceivingDisabled(RequestError):
     """There are no rules, so no instances are received."""
 
     default_reason = "receiving-disabled"
+
+
+class NoJudge(RequestError):
+    """The best of several images is asked for, and the checkpoint has no judge to pick it."""
+
+    default_reason = "no-judge"
 
 
 class UnknownSource(RequestError):

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from llmcxr_models.errors import InvalidRadiograph
 from llmcxr_models.report import Report
+from llmcxr_service.answer_headers import image_headers, text_headers
 from llmcxr_service.answers import ImageAnswer, ReportAnswer
 from llmcxr_service.draft import DraftReport, SyntheticRadiograph
 from llmcxr_service.outputs.formats import (
@@ -23,7 +24,7 @@ from llmcxr_service.outputs.formats import (
 )
 from llmcxr_service.outputs.synthetic_capture import synthetic_capture
 from llmcxr_service.receiving import Output
-from llmcxr_service.rendering import provenance_headers
+from llmcxr_service.rendering import HowDrawn
 from llmcxr_service.runtime import Runtime
 from llmcxr_service.source_instance import SourceInstance
 
@@ -47,7 +48,11 @@ async def source_for(runtime: Runtime, data: bytes, media_type: str) -> SourceIn
 
 
 async def report_response(
-    runtime: Runtime, answer: ReportAnswer, source: SourceInstance | None, media_type: str
+    runtime: Runtime,
+    answer: ReportAnswer,
+    how: HowDrawn,
+    source: SourceInstance | None,
+    media_type: str,
 ) -> Response:
     """A drafted report in one of `REPORT_MEDIA_TYPES`; raises as `formats.render` does."""
     preprocessing = runtime.checkpoint.manifest.preprocessing.name
@@ -55,7 +60,7 @@ async def report_response(
         report=Report.parse(answer.text),
         observations=answer.observations,
         model=runtime.model,
-        seed=answer.seed,
+        how=how,
         preprocessing=preprocessing,
         created=datetime.now().astimezone(),
         source=source,
@@ -64,39 +69,34 @@ async def report_response(
     output = REPORT_MEDIA_TYPES[media_type]
     loop = asyncio.get_running_loop()
     body = await loop.run_in_executor(runtime.executor, partial(render, draft, output))
-    headers = provenance_headers(
-        runtime.model,
-        seed=answer.seed,
-        timings_ms=answer.timings_ms,
-        usage=answer.usage,
-        preprocessing=preprocessing,
-        warnings=answer.warnings,
-    )
+    headers = text_headers(runtime.model, answer, how, preprocessing)
     charset = "; charset=utf-8" if output is Output.HL7 else ""
     return Response(body, media_type=media_type + charset, headers=headers)
 
 
 async def images_response(
-    runtime: Runtime, answer: ImageAnswer, prompt: str, media_type: str
+    runtime: Runtime, answer: ImageAnswer, how: Sequence[HowDrawn], prompt: str, media_type: str
 ) -> Response:
-    """Drawn images as DICOM: one as it is, or any number as parts (RFC 2387)."""
+    """Drawn images as DICOM: one as it is, or any number as parts (RFC 2387).
+
+    Args:
+        runtime: the parts of the service.
+        answer: the images.
+        how: each of them was drawn.
+        prompt: what they were drawn from.
+        media_type: `IMAGE_DICOM` or `IMAGES_DICOM`.
+    """
     created = datetime.now().astimezone()
     drawn = [
-        SyntheticRadiograph(image.grey, prompt, runtime.model, image.seed, created)
-        for image in answer.images
+        SyntheticRadiograph(image.grey, prompt, runtime.model, each, created)
+        for image, each in zip(answer.images, how, strict=True)
     ]
     loop = asyncio.get_running_loop()
     files = [
         await loop.run_in_executor(runtime.executor, partial(synthetic_capture, image))
         for image in drawn
     ]
-    headers = provenance_headers(
-        runtime.model,
-        seed=answer.images[0].seed,
-        timings_ms=answer.timings_ms,
-        usage=answer.usage,
-        warnings=answer.warnings,
-    )
+    headers = image_headers(runtime.model, answer, how[0])
     if media_type != IMAGES_DICOM:
         return Response(files[0], media_type=media_type, headers=headers)
     boundary = secrets.token_hex(16)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from torch import Tensor
 
@@ -30,24 +30,30 @@ from llmcxr_service.answers import (
     ReportAnswer,
     TextAnswer,
     doubts_about,
+    picked,
     speak_for,
     total_usage,
 )
 from llmcxr_service.completion import OnTokens
 from llmcxr_service.gatekeeper import Gatekeeper
+from llmcxr_service.gathering import all_of
 from llmcxr_service.generator import Generation, Generator, Sampling
-from llmcxr_service.listening import OnText, TextListener, check_text_ids
+from llmcxr_service.listening import (
+    OnImageTokens,
+    OnText,
+    TextListener,
+    check_text_ids,
+    image_listener,
+)
 from llmcxr_service.observability import Metrics, Stopwatch
 from llmcxr_service.observing import compare_with_text, observe
+from llmcxr_service.picking import Picker, require_picker
 from llmcxr_service.quality import compare
 from llmcxr_service.readiness import AnyReadiness
 from llmcxr_service.vision import DecodeRadiograph, Vision
 
 T = TypeVar("T")
 SEEDS = 2**32
-
-OnImageTokens = Callable[[int, int], None]
-"""Told the index of an image and how many more of its tokens are drawn; must not block."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,7 @@ class Inference:
         readiness: whether it can be asked.
         metrics: where to count.
         executor: for tokenising and measuring, off the event loop.
+        picker: judges drawn images; None where the checkpoint has no judge.
     """
 
     manifest: Manifest
@@ -77,6 +84,7 @@ class Inference:
     readiness: AnyReadiness
     metrics: Metrics
     executor: Executor
+    picker: Picker | None = None
 
     async def report(
         self,
@@ -173,13 +181,28 @@ class Inference:
         return answer
 
     async def draw(
-        self, report: str, sampling: Sampling, n: int, *, on_tokens: OnImageTokens | None = None
+        self,
+        report: str,
+        sampling: Sampling,
+        n: int,
+        *,
+        pick: bool = False,
+        on_tokens: OnImageTokens | None = None,
     ) -> ImageAnswer:
         """Draw `n` radiographs of a report, with the seeds seed, seed + 1, ...
 
+        Args:
+            report: what they are to show.
+            sampling: how image tokens are drawn.
+            n: radiographs to draw.
+            pick: answer with only the one that agrees most with the report, by the judge.
+            on_tokens: told of tokens as they come.
+
         Raises:
+            NoJudge: one is to be picked, and the checkpoint has no judge.
             CxrError: the report is too long, or the language model did not draw whole images.
         """
+        picker = require_picker(self.picker) if pick else None
         watch = Stopwatch(self.metrics)
         # 1. Is there anybody to ask?
         await self.readiness.require()
@@ -187,18 +210,22 @@ class Inference:
         with watch.stage("prompt"):
             prompt, _ = self._fit(await self._off_loop(lambda: self.prompts.image(report)))
         # 3. Exactly one image's worth of image tokens for each seed, at the same time.
-        seeds = _seeds(sampling.seed, n)
+        seeds, length = _seeds(sampling.seed, n), self.manifest.vocabulary.image_length
         with watch.stage("generate"):
-            drawn = await _all(
+            drawn = await all_of(
                 [
-                    self._draw(prompt, replace(sampling, seed=seed), self._counting(i, on_tokens))
+                    self._draw(
+                        prompt,
+                        replace(sampling, seed=seed),
+                        image_listener(i, length, on_tokens),
+                    )
                     for i, seed in enumerate(seeds)
                 ]
             )
         generations, all_codes = [generation for generation, _ in drawn], [c for _, c in drawn]
         # 4. Codes to pixels.
         with watch.stage("draw"):
-            pictures = await _all([self.vision.decode(codes) for codes in all_codes])
+            pictures = await all_of([self.vision.decode(codes) for codes in all_codes])
         images = [
             DrawnImage(to_grey8(pixels), codes, seed, generation.mean_log_probability)
             for pixels, codes, seed, generation in zip(
@@ -209,7 +236,12 @@ class Inference:
             sum(generation.prompt_tokens for generation in generations),
             sum(len(generation.token_ids) for generation in generations),
         )
-        return ImageAnswer(images, usage, watch.timings_ms(), ())
+        if picker is None:
+            return ImageAnswer(images, usage, watch.timings_ms(), ())
+        # 5. The one that shows best what the report says.
+        with watch.stage("judge"):
+            choice = await self._off_loop(lambda: picker.pick(report, pictures))
+        return picked(ImageAnswer(images, usage, watch.timings_ms(), ()), choice)
 
     async def reconstruct(self, data: bytes) -> Reconstruction:
         """Encode a radiograph and decode it again, without the language model.
@@ -285,7 +317,7 @@ class Inference:
         vocabulary = self.manifest.vocabulary
         listener = on_text and TextListener(prompt, vocabulary, self.tokenizer, on_text)
         with watch.stage("generate"):
-            generations = await _all(
+            generations = await all_of(
                 [
                     self._generate(prompt, sampling, listener.take if listener else None)
                     for sampling in samplings
@@ -344,21 +376,6 @@ class Inference:
         self.metrics.image_answers.inc()
         return generation, codes
 
-    def _counting(self, image: int, on_tokens: OnImageTokens | None) -> OnTokens | None:
-        """A listener to one image's token ids; what they are is checked when all are there."""
-        if on_tokens is None:
-            return None
-        room = self.manifest.vocabulary.image_length
-
-        def count(token_ids: tuple[int, ...]) -> None:
-            nonlocal room
-            room -= len(token_ids)
-            if room < 0:
-                raise InvalidImageTokens("There are more than one image's tokens.")
-            on_tokens(image, len(token_ids))
-
-        return count
-
     def _text(self, generation: Generation, prompt: Prompt) -> str:
         constraint = prompt.constraint
         if not constraint.min_tokens <= len(generation.token_ids) <= constraint.max_tokens:
@@ -381,14 +398,3 @@ def choose_seed(seed: int | None) -> int:
 
 def _seeds(first: int, n: int) -> list[int]:
     return [(first + i) % SEEDS for i in range(n)]
-
-
-async def _all(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Results in order; the first failure cancels the others and is raised as it is."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,17 +1,21 @@
-"""A text answer while it comes: its token ids checked at once, its characters given when whole."""
+"""Answers while they come: token ids checked at once, characters given when they are whole."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from llmcxr_models.errors import GeneratorMisbehaved
+from llmcxr_models.errors import GeneratorMisbehaved, InvalidImageTokens
 from llmcxr_models.incremental_text import IncrementalText
 from llmcxr_models.prompt import Prompt
 from llmcxr_models.text_tokenizer import TextTokenizer
 from llmcxr_models.vocabulary import Vocabulary
+from llmcxr_service.completion import OnTokens
 
 OnText = Callable[[str], None]
 """Told the next characters of an answer; must not block."""
+
+OnImageTokens = Callable[[int, int], None]
+"""Told the index of an image and how many more of its tokens are drawn; must not block."""
 
 
 class TextListener:
@@ -64,3 +68,21 @@ def check_text_ids(token_ids: Sequence[int], prompt: Prompt, vocabulary: Vocabul
     for token_id in token_ids:
         if not 0 <= token_id < vocabulary.size or token_id in prompt.constraint.forbidden_token_ids:
             raise GeneratorMisbehaved("A token id is not a text token.", reason="token-id")
+
+
+def image_listener(
+    image: int, image_length: int, on_tokens: OnImageTokens | None
+) -> OnTokens | None:
+    """A listener to one image's token ids; what they are is checked when all are there."""
+    if on_tokens is None:
+        return None
+    room = image_length
+
+    def count(token_ids: tuple[int, ...]) -> None:
+        nonlocal room
+        room -= len(token_ids)
+        if room < 0:
+            raise InvalidImageTokens("There are more than one image's tokens.")
+        on_tokens(image, len(token_ids))
+
+    return count

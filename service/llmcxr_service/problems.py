@@ -75,6 +75,7 @@ KINDS: dict[type[models.CxrError], Kind] = {
     service.AuditError: Kind(500, "internal-error", "Internal error"),
     service.UnknownDelivery: Kind(404, "unknown-delivery", "No such delivery"),
     service.UnknownSource: Kind(422, "unknown-source", "Unknown archive"),
+    service.NoJudge: Kind(422, "no-judge", "No judge to pick by"),
     service.InstanceNotFound: Kind(422, "instance-not-found", "Instance not found"),
     service.SourceError: Kind(502, "source-failed", "Archive failed"),
     service.SourceUnavailable: Kind(502, "source-unavailable", "Archive unavailable"),

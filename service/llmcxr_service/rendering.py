@@ -46,21 +46,50 @@ class ModelIdentity:
         return cls(manifest.name, manifest.version, manifest.digest)
 
 
-def render_png(grey: NDArray[np.uint8], model: ModelIdentity, *, seed: int | None = None) -> bytes:
+@dataclass(frozen=True)
+class HowDrawn:
+    """How an answer was drawn: what has to be the same, beside model and input, to draw it again.
+
+    Attributes:
+        sampling: with the seed of this very answer.
+        max_tokens: longest text that was asked for; None for an image.
+        picked_from: images that it is the best of, by the checkpoint's judge.
+    """
+
+    sampling: Sampling
+    max_tokens: int | None = None
+    picked_from: int = 1
+
+    @property
+    def sentence(self) -> str:
+        """For people; fields of files hold it too."""
+        drawn = self.sampling
+        parts = [f"seed {drawn.seed}, temperature {drawn.temperature:g}, top_p {drawn.top_p:g}"]
+        if self.max_tokens is not None:
+            parts.append(f"at most {self.max_tokens} tokens")
+        if self.picked_from > 1:
+            parts.append(f"picked from {self.picked_from} by the checkpoint's judge")
+        return f"Drawn with {', '.join(parts)}."
+
+
+def render_png(
+    grey: NDArray[np.uint8], model: ModelIdentity, *, how: HowDrawn | None = None
+) -> bytes:
     """A PNG of 8-bit grey values (H, W) whose text chunks say that it is synthetic.
 
     Args:
         grey: the picture.
         model: what made it.
-        seed: with which seed; None for a reconstruction.
+        how: it was drawn; None for a reconstruction.
     """
     chunks = PngInfo()
     chunks.add_text("AI-generated", "yes")
     chunks.add_text("Software", "llmcxr")
     chunks.add_itxt("Model", f"{model.name} {model.version}")
     chunks.add_text("Model-Digest", f"sha256:{model.digest}")
-    if seed is not None:
-        chunks.add_text("Seed", str(seed))
+    if how is not None:
+        chunks.add_text("Seed", str(how.sampling.seed))
+        chunks.add_text("Sampling", how.sentence)
     chunks.add_text("Disclaimer", "Synthetic image, research use only")
     chunks.add_text("DigitalSourceType", TRAINED_ALGORITHMIC_MEDIA)
     chunks.add_itxt("XML:com.adobe.xmp", _XMP)
@@ -77,22 +106,20 @@ def to_base64(data: bytes) -> str:
 def provenance_headers(
     model: ModelIdentity,
     *,
-    seed: int | None,
+    how: HowDrawn | None,
     timings_ms: dict[str, float],
     usage: tuple[int, int] | None = None,
     preprocessing: str | None = None,
-    sampling: Sampling | None = None,
     warnings: tuple[str, ...] = (),
 ) -> dict[str, str]:
     """What a JSON answer says in its fields, for the answers that have none.
 
     Args:
         model: what made the answer.
-        seed: of the answer, if it was drawn.
+        how: the answer was drawn, if it was.
         timings_ms: stages, milliseconds; in the standard Server-Timing header.
         usage: prompt and completion tokens.
         preprocessing: of an input radiograph.
-        sampling: how the answer was drawn.
         warnings: sentences.
     """
     headers = {
@@ -102,13 +129,14 @@ def provenance_headers(
         "X-Model-Digest": model.digest,
         "Server-Timing": ", ".join(f"{stage};dur={ms}" for stage, ms in timings_ms.items()),
     }
-    if seed is not None:
-        headers["X-Seed"] = str(seed)
+    if how is not None:
+        headers["X-Seed"] = str(how.sampling.seed)
+        headers["X-Temperature"] = str(how.sampling.temperature)
+        headers["X-Top-P"] = str(how.sampling.top_p)
+    if how is not None and how.max_tokens is not None:
+        headers["X-Max-Tokens"] = str(how.max_tokens)
     if usage is not None:
         headers["X-Prompt-Tokens"], headers["X-Completion-Tokens"] = map(str, usage)
-    if sampling is not None:
-        headers["X-Temperature"] = str(sampling.temperature)
-        headers["X-Top-P"] = str(sampling.top_p)
     if preprocessing is not None:
         headers["X-Preprocessing"] = preprocessing
     if warnings:

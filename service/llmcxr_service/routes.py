@@ -17,8 +17,9 @@ from llmcxr_models.prompt import clean_text
 from llmcxr_models.report import Report
 from llmcxr_service import documentation as doc
 from llmcxr_service.accept import negotiate
+from llmcxr_service.answer_headers import image_headers, text_headers
 from llmcxr_service.answer_json import (
-    drawn,
+    all_drawn,
     image_json,
     meta,
     reconstruction_json,
@@ -30,7 +31,7 @@ from llmcxr_service.errors import FieldProblem, InvalidRequest
 from llmcxr_service.event_stream import Events, event_stream
 from llmcxr_service.generator import Sampling
 from llmcxr_service.hospital_answers import images_response, report_response, source_for
-from llmcxr_service.inference import OnImageTokens, choose_seed
+from llmcxr_service.inference import SEEDS, choose_seed
 from llmcxr_service.intake import (
     JSON,
     TEXT,
@@ -40,10 +41,10 @@ from llmcxr_service.intake import (
     read_upload,
 )
 from llmcxr_service.limits import until_disconnect
-from llmcxr_service.listening import OnText
+from llmcxr_service.listening import OnImageTokens, OnText
 from llmcxr_service.outputs.formats import IMAGE_DICOM, IMAGES_DICOM, REPORT_MEDIA_TYPES
 from llmcxr_service.pulling import read_radiograph
-from llmcxr_service.rendering import provenance_headers, render_png
+from llmcxr_service.rendering import HowDrawn, provenance_headers, render_png
 from llmcxr_service.runtime import Runtime, runtime_of
 from llmcxr_service.schemas import (
     ImageOptions,
@@ -114,9 +115,13 @@ async def _report(request: Request, media_type: str, events: Events | None = Non
         answer = await until_disconnect(request, work)
         runtime.metrics.reports.labels(request.state.door).inc()
         if media_type in REPORT_MEDIA_TYPES:
-            return await report_response(runtime, answer, source, media_type)
+            how = _how(answer, options, sampling)
+            return await report_response(runtime, answer, how, source, media_type)
     if media_type == TEXT:
-        return _plain(runtime, Report.parse(answer.text).text, answer, options)
+        headers = text_headers(
+            runtime.model, answer, _how(answer, options, sampling), _preprocessing(runtime)
+        )
+        return PlainTextResponse(Report.parse(answer.text).text, headers=headers)
     answer_json = report_json(runtime, answer, options)
     if events and sections:
         sections.finish()
@@ -151,9 +156,11 @@ async def _question(request: Request, media_type: str, events: Events | None = N
             data, question, sampling, options.max_tokens, on_text=_trimmed(events)
         )
         answer = await until_disconnect(request, work)
+    preprocessing = _preprocessing(runtime)
     if media_type == TEXT:
-        return _plain(runtime, answer.text, answer, options)
-    preprocessing = runtime.checkpoint.manifest.preprocessing.name
+        how = _how(answer, options, sampling)
+        headers = text_headers(runtime.model, answer, how, preprocessing)
+        return PlainTextResponse(answer.text, headers=headers)
     fields = written(runtime, answer, options)
     return _json(QuestionAnswer(answer=answer.text, preprocessing=preprocessing, **fields))
 
@@ -187,7 +194,8 @@ async def _instruction(request: Request, media_type: str, events: Events | None 
         )
         answer = await until_disconnect(request, work)
     if media_type == TEXT:
-        return _plain(runtime, answer.text, answer, body)
+        headers = text_headers(runtime.model, answer, _how(answer, body, sampling))
+        return PlainTextResponse(answer.text, headers=headers)
     return _json(InstructionAnswer(response=answer.text, **written(runtime, answer, body)))
 
 
@@ -215,28 +223,31 @@ async def _draw(request: Request, events: Events | None = None) -> Response:
         sampling = _sampling(options)
         if events:
             events.begin(meta(runtime, sampling, options, radiograph=False))
-        on_tokens = _progress(events, options.n, runtime) if events else None
-        work = runtime.inference.draw(report, sampling, options.n, on_tokens=on_tokens)
-        answer = await until_disconnect(request, work)
-        if media_type in {IMAGE_DICOM, IMAGES_DICOM}:
-            return await images_response(runtime, answer, report, media_type)
-        pngs = [await _render(runtime, image.grey, seed=image.seed) for image in answer.images]
-    fields = drawn(runtime, answer, options, sampling.seed)
-    if media_type == PNG:
-        headers = provenance_headers(
-            runtime.model,
-            seed=sampling.seed,
-            timings_ms=answer.timings_ms,
-            usage=answer.usage,
-            sampling=sampling,
-            warnings=answer.warnings,
+        on_tokens = _progress(events, options.drawn, runtime) if events else None
+        work = runtime.inference.draw(
+            report, sampling, options.drawn, pick=options.best_of > 1, on_tokens=on_tokens
         )
+        answer = await until_disconnect(request, work)
+        how = [
+            HowDrawn(replace(sampling, seed=image.seed), picked_from=image.picked_from)
+            for image in answer.images
+        ]
+        if media_type in {IMAGE_DICOM, IMAGES_DICOM}:
+            return await images_response(runtime, answer, how, report, media_type)
+        pngs = [
+            await _render(runtime, image.grey, each)
+            for image, each in zip(answer.images, how, strict=True)
+        ]
+    if media_type == PNG:
+        headers = image_headers(runtime.model, answer, how[0])
         return Response(pngs[0], media_type=PNG, headers=headers)
+    fields = all_drawn(runtime, answer, options)
     images = [image_json(image, png) for png, image in zip(pngs, answer.images, strict=True)]
     if events is None:
         return _json(ImagesAnswer(images=images, **fields))
-    for i, image in enumerate(images):
-        events.send("image", {"image": i, **image.model_dump()})
+    for image in images:
+        number = (image.seed - sampling.seed) % SEEDS  # as in the progress that was told
+        events.send("image", {"image": number, **image.model_dump()})
     return _json(ImagesDone(**fields))
 
 
@@ -251,7 +262,6 @@ async def reconstruct(request: Request) -> Response:
     """Encode a radiograph to codes and back: what the model can see at all."""
     runtime = runtime_of(request)
     media_type = negotiate(request.headers.get("accept"), (PNG, JSON))
-    preprocessing = runtime.checkpoint.manifest.preprocessing.name
     with runtime.admission.slot():
         data, _ = await read_upload(request, NoOptions)
         result = await until_disconnect(request, runtime.inference.reconstruct(data))
@@ -259,9 +269,9 @@ async def reconstruct(request: Request) -> Response:
     if media_type == PNG:
         headers = provenance_headers(
             runtime.model,
-            seed=None,
+            how=None,
             timings_ms=result.timings_ms,
-            preprocessing=preprocessing,
+            preprocessing=_preprocessing(runtime),
             warnings=result.warnings,
         )
         headers["X-PSNR-dB"] = f"{result.quality.psnr_db:.3f}"
@@ -286,10 +296,19 @@ def _sampling(options: TextOptions | ImageOptions) -> Sampling:
     return Sampling(choose_seed(options.seed), options.temperature, options.top_p)
 
 
-async def _render(runtime: Runtime, grey: NDArray[np.uint8], *, seed: int | None = None) -> bytes:
+def _how(answer: TextAnswer, options: TextOptions, sampling: Sampling) -> HowDrawn:
+    # Of several drafts the answer has a seed of its own.
+    return HowDrawn(replace(sampling, seed=answer.seed), options.max_tokens)
+
+
+def _preprocessing(runtime: Runtime) -> str:
+    return runtime.checkpoint.manifest.preprocessing.name
+
+
+async def _render(runtime: Runtime, grey: NDArray[np.uint8], how: HowDrawn | None = None) -> bytes:
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(
-        runtime.executor, partial(render_png, grey, runtime.model, seed=seed)
+        runtime.executor, partial(render_png, grey, runtime.model, how=how)
     )
 
 
@@ -317,15 +336,3 @@ def _progress(events: Events, n: int, runtime: Runtime) -> OnImageTokens:
 
 def _json(answer: BaseModel) -> Response:
     return Response(answer.model_dump_json(), media_type=JSON)
-
-
-def _plain(runtime: Runtime, text: str, answer: TextAnswer, options: TextOptions) -> Response:
-    headers = provenance_headers(
-        runtime.model,
-        seed=answer.seed,
-        timings_ms=answer.timings_ms,
-        usage=answer.usage,
-        sampling=replace(_sampling(options), seed=answer.seed),
-        warnings=answer.warnings,
-    )
-    return PlainTextResponse(text, headers=headers)

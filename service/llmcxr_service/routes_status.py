@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from llmcxr_service import documentation as doc
 from llmcxr_service.problems import Kind, problem_response
 from llmcxr_service.runtime import runtime_of
-from llmcxr_service.schemas import Alive, ModelDescription, Ready
+from llmcxr_service.schemas_status import Alive, ModelDescription, Ready
 
 _NOT_READY = Kind(503, "not-ready", "Not ready")
 _RETRY_AFTER_SECONDS = 5
@@ -17,7 +17,12 @@ _RETRY_AFTER_SECONDS = 5
 router = APIRouter(default_response_class=Response)
 
 
-@router.get("/health/live", summary="The process runs", response_model=Alive)
+@router.get(
+    "/health/live",
+    summary="The process runs",
+    response_class=JSONResponse,
+    response_model=Alive,
+)
 async def live() -> Response:
     """200 as long as the event loop turns."""
     return _json(Alive())
@@ -26,6 +31,7 @@ async def live() -> Response:
 @router.get(
     "/health/ready",
     summary="Requests will be answered",
+    response_class=JSONResponse,
     response_model=Ready,
     responses=doc.problems(503),
 )
@@ -56,7 +62,12 @@ async def metrics(request: Request) -> Response:
     return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-@router.get("/model", summary="The checkpoint that is served", response_model=ModelDescription)
+@router.get(
+    "/model",
+    summary="The checkpoint that is served",
+    response_class=JSONResponse,
+    response_model=ModelDescription,
+)
 async def model(request: Request) -> Response:
     """Name, version, digest, geometry and provenance of the checkpoint."""
     runtime = runtime_of(request)
@@ -74,6 +85,7 @@ async def model(request: Request) -> Response:
             image_tokens=manifest.vocabulary.image_length,
             codebook_size=manifest.vocabulary.codebook_size,
             max_model_len=manifest.max_model_len,
+            judge=list(manifest.judge.findings) if manifest.judge else [],
             files=manifest.files,
             provenance=manifest.provenance,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -99,6 +99,26 @@ class ImageOptions(_Request):
     n: int = Field(
         default=1, ge=1, le=MAX_IMAGES, description="Images; their seeds are seed, seed + 1, ..."
     )
+    best_of: int = Field(
+        default=1,
+        ge=1,
+        le=MAX_IMAGES,
+        description="Above 1: so many images are drawn, and the answer is the one that agrees most"
+        " with the report's findings, by the checkpoint's judge. With `n` of 1 only.",
+    )
+
+    @model_validator(mode="after")
+    def _one_is_picked(self) -> Self:
+        if self.best_of > 1 and self.n > 1:
+            raise ValueError("the best of several is one image, so n must be 1")
+        if self.best_of > 1 and self.temperature == 0.0:
+            raise ValueError("several images need a temperature above 0")
+        return self
+
+    @property
+    def drawn(self) -> int:
+        """Images that the model draws."""
+        return max(self.n, self.best_of)
 
 
 class ImageRequest(ImageOptions):
@@ -250,13 +270,47 @@ class GeneratedImage(BaseModel):
         return base64.b64decode(self.png_base64)
 
 
-class ImagesAnswer(_Drawn):
+class ImageCandidate(BaseModel):
+    """One of the images that the best was picked from."""
+
+    seed: int
+    chosen: bool
+    agreement: float | None = Field(
+        ge=0.0,
+        le=1.0,
+        description="Of the judge's scores with the report's findings: the mean of the wanted"
+        " ones' mean score and the others' mean of 1 - score. Null where the report leaves all"
+        " of them open.",
+    )
+    scores: dict[str, float] = Field(description="The judge's, by finding; not calibrated.")
+    mean_log_probability: _MeanLogProbability
+
+
+class PromptFindings(BaseModel):
+    """What the rule-based labeller for English reports reads in the prompt."""
+
+    present: list[str]
+    absent: list[str] = Field(description="Denied, or not spoken of.")
+    left_open: list[str] = Field(description="Uncertain; they do not count.")
+    unseen: list[str] = Field(description="Affirmed, but unknown to the judge.")
+
+
+class _Images(_Drawn):
+    candidates: list[ImageCandidate] = Field(
+        default=[], description="All that were drawn, where `best_of` is above 1."
+    )
+    prompt_findings: PromptFindings | None = Field(
+        default=None, description="What the candidates were judged by."
+    )
+
+
+class ImagesAnswer(_Images):
     """Synthetic radiographs."""
 
     images: list[GeneratedImage]
 
 
-class ImagesDone(_Drawn):
+class ImagesDone(_Images):
     """The end of a stream of images; the images themselves came before it."""
 
 
@@ -303,33 +357,6 @@ class StreamedImage(GeneratedImage):
     """One image of a stream."""
 
     image: int
-
-
-class Alive(BaseModel):
-    """The process runs."""
-
-    status: Literal["alive"] = "alive"
-
-
-class Ready(BaseModel):
-    """Requests will be answered."""
-
-    status: Literal["ready"] = "ready"
-
-
-class ModelDescription(Model):
-    """The checkpoint that is served."""
-
-    served_name: str
-    template: str
-    preprocessing: str
-    views: list[str]
-    image_size: int
-    image_tokens: int
-    codebook_size: int
-    max_model_len: int
-    files: dict[str, str] = Field(description="SHA-256 by path.")
-    provenance: dict[str, Any]
 
 
 class FieldError(BaseModel):

@@ -12,7 +12,7 @@ from tests.service.conftest import serve
 from llmcxr_service.app import create_app
 from llmcxr_service.errors import Overloaded
 from llmcxr_service.event_stream import Events, Pace, event_stream
-from llmcxr_service.schemas import Alive
+from llmcxr_service.schemas_status import Alive
 from llmcxr_service.server_sent_events import EventParser
 
 EVENTS = {"Accept": "text/event-stream"}

@@ -69,9 +69,10 @@ def test_it_says_what_made_it(make):
 def test_the_report_comes_back_in_every_script(language):
     result = read(enhanced_sr(drafts.draft(language)))
     name, findings, impression = drafts.LANGUAGES[language]
-    notice, model, *report = texts(result)[4:]
+    notice, model, how, *report = texts(result)[4:]
     assert notice.startswith("AI-GENERATED DRAFT")
     assert f"sha256:{drafts.MODEL.digest}" in model
+    assert how.startswith("Drawn with seed 7, temperature 0, top_p 1, at most 256 tokens.")
     assert report == [findings, impression]
     assert str(result.PatientName) == name.rstrip("=")
     assert result.SpecificCharacterSet == "ISO_IR 192"
@@ -153,7 +154,7 @@ def test_the_same_draft_is_the_same_bytes(make):
 @pytest.mark.parametrize("make", FILED)
 def test_uids_follow_from_source_model_and_words(make):
     first = read(make(drafts.draft())).SOPInstanceUID
-    again = read(make(drafts.draft(seed=8, created=drafts.CREATED.replace(hour=1))))
+    again = read(make(drafts.draft(how=drafts.drawn(8), created=drafts.CREATED.replace(hour=1))))
     assert again.SOPInstanceUID == first
     model = type(drafts.MODEL)("LLM-CXR demo", "0.1.0", "f" * 64)
     changes = (

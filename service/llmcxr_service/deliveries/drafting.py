@@ -20,7 +20,7 @@ from llmcxr_service.generator import Sampling
 from llmcxr_service.inference import Inference
 from llmcxr_service.observability import Door
 from llmcxr_service.receiving import Output
-from llmcxr_service.rendering import ModelIdentity
+from llmcxr_service.rendering import HowDrawn, ModelIdentity
 from llmcxr_service.schemas import ReportOptions
 from llmcxr_service.source_instance import SourceInstance
 
@@ -79,7 +79,7 @@ class Drafting:
             report=Report.parse(answer.text),
             observations=answer.observations,
             model=self._model,
-            seed=answer.seed,
+            how=HowDrawn(sampling, options.max_tokens),
             preprocessing=self._inference.manifest.preprocessing.name,
             created=datetime.now(UTC),
             source=source,

@@ -212,7 +212,7 @@ def _provenance(draft: DraftReport, ids: _Ids, targets: list[Resource]) -> Resou
                     "display": "create",
                 }
             ],
-            "text": f"Drafted by AI; preprocessing {draft.preprocessing}, seed {draft.seed}",
+            "text": f"Drafted by AI. {marks.how_line(draft)}",
         },
         "agent": [
             {

@@ -127,7 +127,7 @@ def _algorithm(draft: DraftReport) -> AlgorithmIdentification:
         manufacturer=marks.MANUFACTURER,
         parameters=[
             f"digest=sha256:{model.digest}",
-            f"preprocessing={draft.preprocessing}",
+            marks.how_line(draft),
             marks.NOTICE,
             marks.UNCALIBRATED,
             *draft.warnings,

@@ -27,9 +27,14 @@ def model_line(model: ModelIdentity) -> str:
     return f"Model: {model.name} {model.version}, sha256:{model.digest}."
 
 
+def how_line(draft: DraftReport) -> str:
+    """What else has to be the same for the same draft, in one sentence."""
+    return f"{draft.how.sentence} Preprocessing: {draft.preprocessing}."
+
+
 def notes(draft: DraftReport) -> tuple[str, ...]:
-    """What a reader has to know beside the report: that it is a draft, by whom, and warnings."""
-    return (NOTICE, model_line(draft.model), *draft.warnings)
+    """What a reader has to know beside the report: that it is a draft, by whom, how, warnings."""
+    return (NOTICE, model_line(draft.model), how_line(draft), *draft.warnings)
 
 
 def long_string(text: str) -> str:

@@ -51,7 +51,7 @@ def synthetic_capture(image: SyntheticRadiograph) -> bytes:
             "Drawn by an AI model from text; pixels repeated to be wide enough for the marks"
         )
         dataset.ImageComments = (
-            f"{marks.SYNTHETIC_NOTICE} {marks.model_line(image.model)} Seed: {image.seed}."
+            f"{marks.SYNTHETIC_NOTICE} {marks.model_line(image.model)} {image.how.sentence}"
         )
         dataset.ContributingEquipmentSequence = [
             algorithm_equipment(image.model, image.created, marks.SYNTHETIC_NOTICE)

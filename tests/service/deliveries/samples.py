@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from llmcxr_models.report import Report
 from llmcxr_service.deliveries.sending import Parcel
 from llmcxr_service.draft import DraftReport
+from llmcxr_service.generator import Sampling
 from llmcxr_service.outputs.formats import render
 from llmcxr_service.receiving import Output
-from llmcxr_service.rendering import ModelIdentity
+from llmcxr_service.rendering import HowDrawn, ModelIdentity
 from llmcxr_service.source_instance import SourceInstance
 
 SOURCE = SourceInstance(
@@ -29,7 +30,7 @@ def sample_draft() -> DraftReport:
         report=Report(findings="The lungs are clear.", impression="Normal."),
         observations=(),
         model=ModelIdentity("tiny", "0.0.1", "0" * 64),
-        seed=1,
+        how=HowDrawn(Sampling(1, 0.0), 256),
         preprocessing="display",
         created=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
         source=SOURCE,
