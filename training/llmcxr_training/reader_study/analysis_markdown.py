@@ -39,7 +39,7 @@ def _images(images: Found) -> list[str]:
     columns = ("accuracy", "auc", "generated_called_generated", "real_called_generated")
     heads = ("", "accuracy", "AUC", "generated called generated", "real called generated", "p")
     whole = images["all"]
-    rows = [("all readers", *(_interval(whole[c]) for c in columns), "")]
+    rows = [(f"all {whole['readers']} who are done", *(_interval(whole[c]) for c in columns), "")]
     for name, one in images["by_reader"].items():
         values = [_number(one[c]) if c == "auc" else _interval(one[c]) for c in columns]
         rows.append((_safe(name), *values, _p(one["p_against_guessing"])))
@@ -73,7 +73,8 @@ def _reports(reports: Found) -> list[str]:
     ]  # fmt: skip
     return [
         *("## Which report is better", ""),
-        f"Generated at least as good: {_interval(whole['generated_at_least_as_good'])}; better:"
+        f"By {whole['readers']} readers who are done. Generated at least as good:"
+        f" {_interval(whole['generated_at_least_as_good'])}; better:"
         f" {_interval(whole['generated_better'])}. Mean preference from -2 (reference) to 2"
         f" (generated): {_interval(whole['mean'])}, signed-rank test of case means"
         f" p = {_p(whole['p_signed_rank_of_case_means'])}. The report that stood first was"
@@ -94,7 +95,7 @@ def _agreement(agreement: Found) -> list[str]:
     rows = []
     for kind, decision in (("image", "real or generated"), ("report", "which report")):
         found = agreement[kind]
-        rows.append((decision, "all readers, Fleiss", "", _interval(found["fleiss"]), ""))
+        rows.append((decision, "all who are done, Fleiss", "", _interval(found["fleiss"]), ""))
         groups = (("", found["pairs"]), (", again", found["same_reader"]))
         rows += [
             (decision, f"{_safe(who)}{end}", _interval(f["same_decision"]),
@@ -108,7 +109,8 @@ def _agreement(agreement: Found) -> list[str]:
 
 def _notes(analysis: Found) -> list[str]:
     return [
-        "In brackets 95 % intervals: of all readers by bootstrap over readers and cases"
+        "Who are done: have rated every case of the kind; everybody, where nobody has."
+        " In brackets 95 % intervals: of several readers by bootstrap over readers and cases"
         f" ({analysis['resamples']} resamplings), of one reader's shares Wilson's, of kappas by"
         " bootstrap over cases. `-`: no value, for example a kappa where only one answer was"
         " given. p: exact binomial tests unless said otherwise, not corrected for their number."

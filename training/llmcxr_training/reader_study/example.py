@@ -48,7 +48,8 @@ def draw_phantom(rng: np.random.Generator, kind: int, *, blur: float) -> Grey:
     y, x = np.mgrid[0 : 1 : _SIDE * 1j, 0 : 1 : _SIDE * 1j]
     x = x + rng.normal(0, 0.015)
     y = y + rng.normal(0, 0.015)
-    grey = 18.0 + 150.0 * _inside(x, y, 0.5, 0.62, 0.47, 0.62)
+    body = _inside(x, y, 0.5, 0.66, 0.47, 0.6)
+    grey = 18.0 + 140.0 * body
     for centre in (0.29, 0.71):
         lung = _inside(x, y, centre, 0.47, 0.165, 0.34)
         grey -= 105.0 * lung
@@ -58,10 +59,11 @@ def draw_phantom(rng: np.random.Generator, kind: int, *, blur: float) -> Grey:
         grey += 22.0 * ribs * lung
     grey += 38.0 * _inside(x, y, 0.5, 0.5, 0.045, 0.9)
     heart = 0.19 if kind == 1 else 0.125
-    grey += 70.0 * _inside(x, y, 0.545, 0.63, heart, 0.155)
+    grey += 60.0 * _inside(x, y, 0.55, 0.63, heart, 0.15)
     if kind == 2:
         grey += 75.0 * _inside(x, y, 0.71, 0.84, 0.17, 0.12)
-    grey += 25.0 * np.exp(-(((y - 0.17 - 0.25 * np.abs(x - 0.5)) / 0.018) ** 2)) * (y < 0.3)
+    clavicles = np.exp(-(((y - 0.19 - 0.12 * np.abs(x - 0.5)) / 0.016) ** 2))
+    grey += 28.0 * clavicles * body
     soft = Image.fromarray(grey.clip(0, 255).astype(np.uint8)).filter(
         ImageFilter.GaussianBlur(blur)
     )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmcxr_training.reader_study.answers import GENERATED_FROM
-from llmcxr_training.reader_study.rated import Rated, Value, for_generated, judgement
+from llmcxr_training.reader_study.rated import Rated, Value, for_generated, judgement, of_finished
 from llmcxr_training.reader_study.statistics import Table, cohen, fleiss, proportion
 from llmcxr_training.reader_study.study import Kind
 
@@ -30,7 +30,7 @@ def _of_kind(rated: Rated, kind: Kind, value: Value) -> dict[str, Any]:
     repeated = rated.repetitions(kind)
     first, second = (rated.table([pair[showing] for pair in repeated], value) for showing in (0, 1))
     return {
-        "fleiss": fleiss(_called(table, kind)).to_dict(),
+        "fleiss": fleiss(_called(of_finished(table), kind)).to_dict(),
         "pairs": pairs,
         "same_reader": {
             reader: _pair(first[row], second[row], kind) for row, reader in enumerate(rated.readers)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from llmcxr_training.metrics.classification import auroc
 from llmcxr_training.reader_study.answers import GENERATED_FROM, PROBLEMS
-from llmcxr_training.reader_study.rated import Rated, judgement, problem
+from llmcxr_training.reader_study.rated import Rated, judgement, of_finished, problem
 from llmcxr_training.reader_study.statistics import (
     Table,
     chance,
@@ -28,12 +28,12 @@ def image_figures(rated: Rated, resamples: int) -> dict[str, Any]:
     truth = np.array([bool(rated.truths[case].generated) for case in cases], bool)
     table = rated.table(cases, judgement)
     return {
-        "all": _of_all(table, truth, resamples),
+        "all": _of_all(of_finished(table), truth, resamples),
         "by_reader": {
             reader: _of_one(row, truth) for reader, row in zip(rated.readers, table, strict=True)
         },
         "problems": {
-            name: _by_truth(rated.table(cases, problem(name)), truth, resamples)
+            name: _by_truth(of_finished(rated.table(cases, problem(name))), truth, resamples)
             for name in PROBLEMS
         },
     }
@@ -55,7 +55,8 @@ def _of_all(table: Table, truth: Truths, resamples: int) -> dict[str, Any]:
         "generated_called_generated": crossed(called[:, truth], mean, resamples=resamples),
         "real_called_generated": crossed(called[:, ~truth], mean, resamples=resamples),
     }
-    return {name: interval.to_dict() for name, interval in figures.items()}
+    found: dict[str, Any] = {name: interval.to_dict() for name, interval in figures.items()}
+    return found | {"readers": len(table)}
 
 
 def _of_one(row: NDArray[np.float64], truth: Truths) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmcxr_training.reader_study.answers import ERROR_CATEGORIES
-from llmcxr_training.reader_study.rated import Rated, for_first, for_generated, gravity
+from llmcxr_training.reader_study.rated import Rated, for_first, for_generated, gravity, of_finished
 from llmcxr_training.reader_study.statistics import (
     Table,
     chance,
@@ -34,7 +34,7 @@ def report_figures(rated: Rated, resamples: int) -> dict[str, Any]:
     cases = rated.cases("report")
     table = rated.table(cases, for_generated)
     return {
-        "all": _of_all(table, resamples),
+        "all": _of_all(of_finished(table), resamples),
         "by_reader": {
             reader: _of_one(row[np.isfinite(row)])
             for reader, row in zip(rated.readers, table, strict=True)
@@ -50,6 +50,7 @@ def _of_all(table: Table, resamples: int) -> dict[str, Any]:
     rated = table[:, np.isfinite(table).any(axis=0)]
     means = np.nanmean(rated, axis=0) if rated.size else np.empty(0)
     return {
+        "readers": len(table),
         "mean": crossed(table, _mean, resamples=resamples).to_dict(),
         "generated_at_least_as_good": crossed(at_least, _mean, resamples=resamples).to_dict(),
         "generated_better": crossed(better, _mean, resamples=resamples).to_dict(),
@@ -79,7 +80,9 @@ def _position(table: Table) -> dict[str, Any]:
 def _errors(rated: Rated, cases: list[str], category: str, resamples: int) -> dict[str, Any]:
     """Shares of reports with such an error, of any gravity and significant; paired difference."""
     found: dict[str, Any] = {}
-    ours, theirs = (rated.table(cases, gravity(category, of_generated=of)) for of in (True, False))
+    ours, theirs = (
+        of_finished(rated.table(cases, gravity(category, of_generated=of))) for of in (True, False)
+    )
     for name, least in (("any", 1), ("significant", _SIGNIFICANT)):
         generated, reference = (
             np.where(np.isfinite(t), t >= least, np.nan).astype(np.float64) for t in (ours, theirs)

@@ -71,6 +71,15 @@ class Rated:
         return table
 
 
+def of_finished(table: Table) -> Table:
+    """Rows of readers who rated every case; all rows where nobody did.
+
+    A reader who has begun would else count as much as one who is done.
+    """
+    finished = np.isfinite(table).all(axis=1)
+    return table[finished] if finished.any() else table
+
+
 def judgement(rating: Rating, _: Truth) -> float:
     """1 certainly real to 4 certainly generated."""
     assert isinstance(rating.answer, ImageAnswer)

@@ -42,6 +42,14 @@ _STATUS: dict[type[StudyError], tuple[int, str]] = {
 }
 
 
+def _token_of(authorization: Annotated[str, Header()] = "") -> str:
+    return authorization.removeprefix("Bearer ")
+
+
+Token = Annotated[str, Depends(_token_of)]
+"""What the tab shows; see `RatingStore.begin`."""
+
+
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -96,6 +104,10 @@ def _add_static(app: FastAPI, study: Study) -> None:
     for path in pages:
         app.add_api_route(path, page, methods=["GET"])
 
+    @app.get("/favicon.ico")
+    def no_icon() -> Response:
+        return Response(status_code=204)
+
     @app.get("/images/{case_id}.png")
     def picture(case_id: str) -> Response:
         # The name is a secret of 64 bits: an <img> cannot show who asks.
@@ -104,11 +116,6 @@ def _add_static(app: FastAPI, study: Study) -> None:
 
 def _add_study(app: FastAPI, study: Study, ratings: RatingStore) -> None:
     ordered = functools.lru_cache(maxsize=256)(functools.partial(order_for, study))
-
-    def token_of(authorization: Annotated[str, Header()] = "") -> str:
-        return authorization.removeprefix("Bearer ")
-
-    Token = Annotated[str, Depends(token_of)]  # noqa: N806  a type
 
     @app.get("/api/title")
     def title() -> dict[str, str]:

@@ -24,11 +24,11 @@ const REPORT_CHOICES = [
   [2, "B is much better"],
 ];
 const ERRORS = [
-  ["false_finding", "Finding that is not there", "q", "a"],
-  ["missed_finding", "Finding that is missed", "w", "s"],
+  ["false_finding", "Finding not there", "q", "a"],
+  ["missed_finding", "Finding missed", "w", "s"],
   ["location", "Wrong place or side", "e", "d"],
   ["severity", "Wrong severity or size", "r", "f"],
-  ["comparison", "Comparison with what is not there", "t", "g"],
+  ["comparison", "Unfounded comparison", "t", "g"],
 ];
 const GRADES = ["none", "minor", "significant"];
 
@@ -37,7 +37,12 @@ const now = { tab: sessionStorage.getItem("tab") || "", reader: "", view: null, 
 let queue = Promise.resolve();
 
 class Refused extends Error {
-  constructor(status, code, detail) { super(detail); this.status = status; this.code = code; }
+  constructor(status, code, detail) {
+    const sentence = detail[0].toUpperCase() + detail.slice(1);
+    super(sentence.endsWith(".") ? sentence : `${sentence}.`);
+    this.status = status;
+    this.code = code;
+  }
 }
 
 async function ask(method, path, body) {
