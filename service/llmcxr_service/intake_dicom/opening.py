@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from llmcxr_service.deliveries.destinations import Destinations, load_destinations, takes
 from llmcxr_service.errors import RulesError
-from llmcxr_service.intake_dicom.reception import Identify, Reception
+from llmcxr_service.intake_dicom.reception import Identify, Reception, Verdict
 from llmcxr_service.intake_dicom.rules import Rules, load_rules
 from llmcxr_service.intake_dicom.sop_classes import accepted_sop_classes
 from llmcxr_service.intake_dicom.sources import Sources, load_sources
 from llmcxr_service.intake_dicom.wado import Archives
 from llmcxr_service.observability import Metrics
-from llmcxr_service.receiving import Order, Receiver
+from llmcxr_service.receiving import Order, Origin, Receiver
 from llmcxr_service.settings import Settings
 
 
@@ -44,6 +44,9 @@ def open_reception(
         identify: reads headers.
         metrics: where to count.
     """
+    for origin in Origin:
+        for verdict in Verdict:
+            metrics.received.labels(origin.value, verdict.word)  # 0 before the first one
     return Reception(
         rules,
         receiver,

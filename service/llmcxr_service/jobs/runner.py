@@ -93,6 +93,8 @@ class Runner:
         self._calls = Counter(
             "llmcxr_job_webhooks", "Calls of webhooks.", ["outcome"], registry=registry
         )
+        for outcome in ("done", "retry", "given-up", "gone"):
+            self._calls.labels(outcome)
         for task in Task:
             for outcome in ("done", "failed", "retry"):
                 self._items.labels(task.value, outcome)
