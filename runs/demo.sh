@@ -39,8 +39,10 @@ train gate training/configs/gate-demo.toml
 train measure-gate training/configs/gate-demo.toml
 
 # 5. The release: what was learnt (adapters, image rows, image tokenizer, gate) without the base
-#    model.
-train publish training/configs/finetune-demo.toml models/demo --gate runs/demo/gate
+#    model. The judge of the loss goes with it, to pick among drawn images; never the one that
+#    measures.
+train publish training/configs/finetune-demo.toml models/demo --gate runs/demo/gate \
+    --judge runs/demo/judge-loss --measured-by runs/demo/judge
 
 # 6. The checkpoint that the service serves: base and release merged, every digest checked.
 train assemble models/demo --base "$base" --output checkpoints/demo

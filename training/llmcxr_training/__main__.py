@@ -123,6 +123,14 @@ def publish(
     gate: Annotated[
         Path | None, typer.Option(help="Folder of `llmcxr-train gate`; absent, there is none.")
     ] = None,
+    judge: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the judge that picks among drawn images; absent, none does."),
+    ] = None,
+    measured_by: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the judge that measures, which must be another one."),
+    ] = None,
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
     """Write the small release directory of a fine-tuning run."""
@@ -131,7 +139,14 @@ def publish(
 
     settings = read_config(config, Finetuning, overrides)
     manifest = write_release(
-        settings, release, name=name, version=version, max_model_len=max_model_len, gate=gate
+        settings,
+        release,
+        name=name,
+        version=version,
+        max_model_len=max_model_len,
+        gate=gate,
+        judge=judge,
+        measured_by=measured_by,
     )
     typer.echo(f"{manifest.served_name} in {release}")
 

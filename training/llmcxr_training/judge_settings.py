@@ -43,6 +43,7 @@ class JudgeTraining(BaseModel):
         least_auxiliary_positives: index terms that fewer train radiographs have are not asked for.
         average_decay: of the running means of the weights; those are what is validated and kept.
         least_val_positives: findings with fewer in the val split do not choose the best step.
+        measures: whether checkpoints are measured by it; then none may carry it.
         save_every_seconds: a killed run loses at most this much.
     """
 
@@ -76,6 +77,7 @@ class JudgeTraining(BaseModel):
     average_decay: float = 0.998
     least_val_positives: int = 10
     validate_every_steps: int = 250
+    measures: bool = False
     seed: int = 0
     device: str = "auto"
     precision: Precision = "auto"

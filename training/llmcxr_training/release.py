@@ -4,6 +4,7 @@
     delta.safetensors    adapters and image-token rows
     vqgan.safetensors    the image tokenizer
     gate.safetensors     the gate on pixels, where there is one
+    judge.safetensors    the judge that picks among drawn images, where there is one
     llm/                 config and tokenizer files, as they are served
     README.md            the model card
 
@@ -38,10 +39,12 @@ from llmcxr_models.checkpoint import (
 )
 from llmcxr_models.errors import CheckpointError, InvalidCheckpoint
 from llmcxr_models.gate import GATE_WEIGHTS
+from llmcxr_models.judge import JUDGE_WEIGHTS
 from llmcxr_training.base_model import load_base
 from llmcxr_training.finetune import Finetuning
 from llmcxr_training.language_model import ImageTextModel
 from llmcxr_training.merge import Delta, merge, whole_weights
+from llmcxr_training.picking_judge import TrainedJudge, picking_judge
 from llmcxr_training.questions import TAUGHT
 from llmcxr_training.run_state import git_state, load_state, save_weights, write_json
 from llmcxr_training.stage import TOKENIZER_FOLDER, GrownModel, check_vqgan, grow
@@ -52,6 +55,7 @@ _log = logging.getLogger(__name__)
 
 DELTA = "delta.safetensors"
 LLM_WEIGHTS = "model.safetensors"
+_LOOKERS = (GATE_WEIGHTS, JUDGE_WEIGHTS)
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
@@ -63,15 +67,28 @@ def publish(
     version: str,
     max_model_len: int,
     gate: Path | None = None,
+    judge: Path | None = None,
+    measured_by: Path | None = None,
 ) -> Manifest:
     """Write the release directory of a fine-tuning run, or its checkpoint without adapters.
 
     A release's checkpoint is assembled once to learn its digests, and dropped again.
 
+    Args:
+        config: of the run.
+        release: directory to write.
+        name: of the model.
+        version: of the model.
+        max_model_len: longest sequence, tokens.
+        gate: folder of the gate on pixels; None for none.
+        judge: folder of the judge that picks among drawn images; None for none.
+        measured_by: folder of the judge that measures the checkpoint; needed with `judge`.
+
     Raises:
         FileNotFoundError: the run has no state.
         InvalidCheckpoint: a checkpoint is to be written into a folder with something else in it,
-            or the gate is missing or was trained with another preprocessing.
+            gate or judge are missing or were trained with another preprocessing, or the judge
+            may be the one that measures.
     """
     state = load_state(config.output)
     if state is None:
@@ -81,6 +98,7 @@ def publish(
     trained_gate = TrainedGate.load(gate) if gate else None
     if trained_gate:
         trained_gate.check_preprocessing(trained.preprocessing)
+    judges = picking_judge(judge, measured_by, trained.preprocessing) if judge else None
     grown = grow(config.base, trained.vqgan, config.template, config.output.parent / "base")
     model = ImageTextModel(grown.model, grown.vocabulary, config.lora)
     model.load_trained_state(state["model"])
@@ -94,16 +112,17 @@ def publish(
         views=config.refinement.views,
         max_model_len=max_model_len,
         files={},
-        provenance=_provenance(config, state),
+        provenance=_provenance(config, state, judges),
         findings=TAUGHT if config.mixing.image_to_text * config.mixing.question_share else (),
         gate=trained_gate.gate.config if trained_gate else None,
+        judge=judges[0].judge.config if judges else None,
     )
     release.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=release.parent) as scratch:
         built = Path(scratch) / "checkpoint"
         if config.lora is None:
             _write_parts(config, trained, grown, built, max_model_len)
-            _write_gate(trained_gate, built)
+            _write_lookers(trained_gate, judge, built)
             weights = whole_weights(grown.model, model)
             save_weights(built / LLM_FOLDER / LLM_WEIGHTS, weights, {"format": "pt"})
             manifest = replace(manifest, files=hash_files(built))
@@ -111,7 +130,7 @@ def publish(
             _replace(built, release)
         else:
             _write_parts(config, trained, grown, release, max_model_len)
-            _write_gate(trained_gate, release)
+            _write_lookers(trained_gate, judge, release)
             Delta.of(model).save(release / DELTA)
             _build(release, config.base, grown.vocabulary.image_offset, built)
             manifest = replace(manifest, files=hash_files(built))
@@ -128,11 +147,15 @@ def _write_parts(
     _write_llm_files(config, grown, folder / LLM_FOLDER, max_model_len)
 
 
-def _write_gate(trained: TrainedGate | None, folder: Path) -> None:
-    if trained is None:
-        (folder / GATE_WEIGHTS).unlink(missing_ok=True)  # of an earlier release
-    else:
-        save_weights(folder / GATE_WEIGHTS, dict(trained.gate.state_dict()))
+def _write_lookers(gate: TrainedGate | None, judge: Path | None, folder: Path) -> None:
+    """Gate and judge; those of an earlier release go."""
+    for name in _LOOKERS:
+        (folder / name).unlink(missing_ok=True)
+    if gate is not None:
+        save_weights(folder / GATE_WEIGHTS, dict(gate.gate.state_dict()))
+    if judge is not None:
+        # Byte for byte, so that the manifest's digest is the one of the run's own file.
+        shutil.copyfile(judge / JUDGE_WEIGHTS, folder / JUDGE_WEIGHTS)
 
 
 def assemble(release: Path, base: Path, output: Path) -> Checkpoint:
@@ -178,8 +201,9 @@ def _build(release: Path, base: Path, image_offset: int, output: Path) -> None:
     """Everything of a checkpoint but its manifest."""
     (output / LLM_FOLDER).mkdir(parents=True)
     shutil.copyfile(release / VQGAN_WEIGHTS, output / VQGAN_WEIGHTS)
-    if (release / GATE_WEIGHTS).is_file():
-        shutil.copyfile(release / GATE_WEIGHTS, output / GATE_WEIGHTS)
+    for name in _LOOKERS:
+        if (release / name).is_file():
+            shutil.copyfile(release / name, output / name)
     for file in sorted((release / LLM_FOLDER).iterdir()):
         shutil.copyfile(file, output / LLM_FOLDER / file.name)
     with TemporaryDirectory(dir=output.parent) as scratch:
@@ -212,7 +236,11 @@ def _write_llm_files(
     write_json(folder / "generation_config.json", {"eos_token_id": stop})
 
 
-def _provenance(config: Finetuning, state: Mapping[str, Any]) -> dict[str, Any]:
+def _provenance(
+    config: Finetuning,
+    state: Mapping[str, Any],
+    judges: tuple[TrainedJudge, TrainedJudge] | None,
+) -> dict[str, Any]:
     described = json.loads((config.vqgan / "vqgan.json").read_text())
     return {
         "base_model": config.base.name,
@@ -227,6 +255,7 @@ def _provenance(config: Finetuning, state: Mapping[str, Any]) -> dict[str, Any]:
             "refinement": config.refinement.model_dump(mode="json"),
             "lora": config.lora.model_dump(mode="json") if config.lora else None,
         },
+        **({"judge": judges[0].provenance, "measured_by": judges[1].digest} if judges else {}),
         "git": git_state(),
         "use": "research only; not a medical device",
     }

@@ -208,6 +208,7 @@ class JudgeRun:
                 "images_seen": self.step * self.config.batch_size,
                 "wall_seconds": round(self.seconds),
                 "seed": self.config.seed,
+                "measures": self.config.measures,
                 "git": git_state(),
             },
         )

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.judges import with_judge
 from tests.training.conftest import write_lines
 from tests.training.evaluation.conftest import ScriptedModel, read
 
 from llmcxr_models.checkpoint import Checkpoint
 from llmcxr_models.errors import InvalidCheckpoint
+from llmcxr_models.judge import Judge
 from llmcxr_models.prompt import Task
 from llmcxr_training.data import DataError
 from llmcxr_training.datasets import JsonlData
@@ -243,6 +245,14 @@ def test_what_cannot_be_measured_stops_at_the_start(
     described["preprocessing"]["geometry"] = "centre-crop"
     write_json(other / "judge.json", described)
     fails(DataError, judge=other)
+
+
+def test_the_judge_that_picks_may_not_measure(
+    checkpoint: Checkpoint, settings: Evaluation, tmp_path: Path, judge_folder: Path
+) -> None:
+    picks = with_judge(checkpoint.path, tmp_path / "picks", Judge.load(judge_folder))
+    with pytest.raises(DataError, match="picks its images"):
+        evaluate(picks, settings)
 
 
 def test_perplexities_are_of_the_models(checkpoint: Checkpoint, settings: Evaluation) -> None:

@@ -105,6 +105,7 @@ class PictureLab:
         self._channels = checkpoint.manifest.vqgan.image_channels
         self._vqgan_digest = checkpoint.manifest.files[VQGAN_WEIGHTS]
         self.judge = Judge.load(config.judge).to(self._device)
+        _check_measures_only(self.judge, checkpoint)
         self.judge_digest = sha256(config.judge / JUDGE_WEIGHTS)
         self.extractor = load_extractor(config.extractor, self._device)
         self.tokenizer = ImageTokenizer(checkpoint.load_vqgan(), self._device)
@@ -141,7 +142,8 @@ class PictureLab:
         whole = torch.from_numpy(codes.astype(np.int64))
 
         def compute(rows: range) -> Arrays:
-            return {"grey": to_grey8(self.tokenizer.decode(whole[rows.start : rows.stop]))}
+            images = self.tokenizer.decode(whole[rows.start : rows.stop])
+            return {"grey": np.stack([to_grey8(image) for image in images])}
 
         return self._by_chunk("pixels", "pictures", _digests(codes), compute)["grey"]
 
@@ -236,6 +238,12 @@ def _figures(real: Tensor, reconstructed: Tensor) -> Arrays:
         figures["real_power"] = high_frequency_power(real)
         figures["reconstructed_power"] = high_frequency_power(reconstructed)
     return figures
+
+
+def _check_measures_only(judge: Judge, checkpoint: Checkpoint) -> None:
+    picking = checkpoint.load_judge()
+    if picking is not None and picking.is_same_as(judge):
+        raise DataError("the checkpoint picks its images by the judge that is to measure them")
 
 
 def _check_preprocessing(judge: Path, checkpoint: Checkpoint) -> None:
