@@ -7,13 +7,14 @@
 #   make bench    the gateway's overhead and what concurrency gains, on this machine
 #   make reliability  faults and load against the gateway, into docs/reliability.json
 #   make train-tiny  the whole training chain on drawn pictures, in minutes, into runs/tiny/
+#   make image    the container image where no registry can be reached, and a report from it (root)
 #   make setup    only the set-up; DEVICE=cuda on a host with an NVIDIA GPU
 
 PYTHON ?= python3
 DEVICE ?=
 BIN := .venv/bin
 
-.PHONY: demo test serve check bench reliability train-tiny setup lock clean
+.PHONY: demo test serve check bench reliability train-tiny image setup lock clean
 
 demo: setup
 	@$(BIN)/llmcxr demo
@@ -30,6 +31,7 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/mypy scripts
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
 
 bench: setup
 	@$(BIN)/python scripts/bench_gateway.py
@@ -37,6 +39,9 @@ bench: setup
 reliability: setup
 	@$(BIN)/python scripts/reliability.py faults
 	@$(BIN)/python scripts/reliability.py load
+
+image:
+	@$(PYTHON) scripts/build_image.py base build try --figures docs/benchmarks/image.json
 
 train-tiny: setup
 	@runs/tiny.sh

@@ -79,8 +79,13 @@ class Layout:
         return self.root / "requirements" / f"{device}.txt"
 
 
-def set_up(layout: Layout, device: str | None) -> None:
+def set_up(layout: Layout, device: str | None, *, packages_only: bool = False) -> None:
     """All steps, in order.
+
+    Args:
+        layout: where things are.
+        device: which packages; None keeps to what is installed.
+        packages_only: leave the checkpoint for another time.
 
     Raises:
         SetupError: a step failed.
@@ -93,7 +98,7 @@ def set_up(layout: Layout, device: str | None) -> None:
         make_environment(layout)
         install_packages(layout, device)
         write_atomically(layout.stamp, json.dumps(stamp_of(layout, device), indent=2))
-    if not checkpoint_is_current(layout):
+    if not packages_only and not checkpoint_is_current(layout):
         fetch_base(layout)
         assemble(layout)
     seconds = time.monotonic() - started
@@ -344,10 +349,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", choices=["", "cpu", "cuda"], default="")
-    device = parser.parse_args(arguments).device or None
+    parser.add_argument("--packages", action="store_true", help="without the checkpoint")
+    asked = parser.parse_args(arguments)
     try:
         check_python()
-        set_up(Layout(ROOT), device)
+        set_up(Layout(ROOT), asked.device or None, packages_only=asked.packages)
     except SetupError as error:
         print(f"[setup] {error}", file=sys.stderr)
         return 1
