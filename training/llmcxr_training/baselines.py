@@ -9,11 +9,8 @@ import random
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from llmcxr_training.data import DataError
-from llmcxr_training.metrics.distribution import Features, nearest
+from llmcxr_training.metrics.distribution import Features, nearest, standardised
 
 
 def constant(train_reports: Sequence[str], count: int) -> list[str]:
@@ -66,12 +63,7 @@ def nearest_neighbour(
     """
     if len(train_features) != len(train_reports) or not train_reports:
         raise DataError("a nearest neighbour needs a report of every train image")
-    scale = _spread(train_features)
-    rows = nearest(features / scale, train_features / scale)
+    rows = nearest(
+        standardised(features, train_features), standardised(train_features, train_features)
+    )
     return [train_reports[row] for row in rows]
-
-
-def _spread(features: Features) -> NDArray[np.float64]:
-    """Standard deviations (D,): each feature has the same say, one without spread has none."""
-    deviation = np.asarray(features.std(axis=0, dtype=np.float64))
-    return np.where(deviation > 1e-8, deviation, np.inf)

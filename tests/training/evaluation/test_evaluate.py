@@ -39,13 +39,32 @@ KEYS = {
     *(f"report.{name}.over_shuffled" for name in REPORT),
     *(
         f"image.{name}{end}"
-        for name in ("fd_judge", "precision", "recall", "coverage")
+        for name in ("fd_judge", "kid_judge", "precision", "recall", "density", "coverage")
         for end in ("", ".floor", ".reconstructions", ".marginals", ".position_marginals")
     ),
     "image.fd_judge.over_marginals",
     "image.finding_auroc",
     "image.finding_auroc.cardiomegaly",
     "image.finding_auroc.real",
+    "image.nearest_train",
+    "image.nearest_train.real",
+    "image.nearest_train.rate",
+    *(f"report.{name}{end}" for name in ("precision", "recall") for end in (".cardiomegaly",)),
+    *(
+        f"report{of}.{name}"
+        for of in ("", ".real")
+        for name in ("words", "words_deviation", "distinct", "distinct_words", "distinct_bigrams")
+    ),
+    "report.label_macro_f1_present",
+    "report.label_micro_f1_uncertain_positive",
+    "report.label_macro_f1_5_uncertain_positive",
+    *(f"findings.{name}.macro" for name in ("auroc", "auprc", "brier", "ece")),
+    "findings.auprc.prevalence.macro",
+    "findings.brier.prevalence.macro",
+    "findings.auroc.cardiomegaly",
+    "instructions.passed",
+    "instructions.base.passed",
+    "instructions.passed.over_base",
     "image.wrong_length_rate",
     "language.wikitext2_ppl_before",
     "language.wikitext2_ppl_after",
@@ -56,6 +75,11 @@ KEYS = {
 @pytest.fixture
 def checkpoint(checkpoint_path: Path) -> Checkpoint:
     return Checkpoint.open(checkpoint_path)
+
+
+def asked(model: ScriptedModel, task: Task) -> int:
+    """How many questions of a kind it was asked."""
+    return sum(question.prompt.task is task for question in model.asked)
 
 
 def records_of(manifest: Path) -> list[dict[str, Any]]:
@@ -80,8 +104,9 @@ def test_every_figure_of_the_table(checkpoint: Checkpoint, settings: Evaluation)
     ratio = metrics["language.wikitext2_ppl_after"]["value"]
     ratio /= metrics["language.wikitext2_ppl_before"]["value"]
     assert metrics["language.wikitext2_ppl_ratio"]["value"] == pytest.approx(ratio, rel=1e-3)
-    assert {q.prompt.task for q in model.asked} == {Task.REPORT, Task.IMAGE}
-    assert len(model.asked) == 40
+    assert [asked(model, task) for task in (Task.REPORT, Task.IMAGE)] == [20, 20]
+    # Eight findings of each of the 20.
+    assert asked(model, Task.QUESTION) == 160
 
     evaluation = read(settings.output / "evaluation.json")
     assert evaluation["metrics"] == metrics
@@ -89,7 +114,17 @@ def test_every_figure_of_the_table(checkpoint: Checkpoint, settings: Evaluation)
     assert evaluation["settings"]["split"] == "test"
     assert evaluation["settings"]["floor_split"] == "val"
     # Pictures of 32 pixels have no five scales and no 32 cycles.
-    assert set(evaluation["not_measured"]) >= {"vqgan.ms_ssim", "vqgan.high_frequency_ratio"}
+    assert set(evaluation["not_measured"]) >= {
+        "vqgan.ms_ssim",
+        "vqgan.high_frequency_ratio",
+        "image.ms_ssim_within_prompt",
+        "report.radgraph",
+        "report.chexbert_micro_f1",
+        "report.green",
+        "report.bertscore",
+        # This judge has no thresholds.
+        "image.finding_f1",
+    }
     assert evaluation["goals"]["vqgan.ms_ssim"]["met"] is None
     assert evaluation["goals"]["image.wrong_length_rate"]["met"] is True
     assert "| Images of a wrong length | 0.000 (0.000 to 0.000) |" in (
@@ -135,7 +170,7 @@ def test_a_killed_evaluation_goes_on(checkpoint: Checkpoint, settings: Evaluatio
         file.write('{"key": "half a li')
     second = ScriptedModel(checkpoint)
     evaluate(checkpoint.path, settings, lambda: second)
-    assert len(killed.asked) + len(second.asked) == 40
+    assert len(killed.asked) + len(second.asked) == 40 + 160
     first = (settings.output / "metrics.json").read_bytes()
 
     def nobody() -> ScriptedModel:
@@ -205,7 +240,7 @@ def test_reports_that_are_too_long_are_skipped(
     model = ScriptedModel(checkpoint)
     result = evaluate(checkpoint.path, settings.model_copy(update={"data": data}), lambda: model)
     assert result["settings"]["asked_about"] == result["metrics"]["report.bleu4"]["n"] == 19
-    assert len(model.asked) == 38
+    assert asked(model, Task.REPORT) == asked(model, Task.IMAGE) == 19
     assert f"1 reports are too long and are skipped: {first['id']}" in caplog.text
 
 
@@ -218,6 +253,7 @@ def test_the_same_seed_is_the_same_question(checkpoint: Checkpoint, settings: Ev
     other = settings.model_copy(update={"seed": 1})
     again = ScriptedModel(checkpoint)
     evaluate(checkpoint.path, other, lambda: again)
+    # Answers to yes / no questions depend on no seed.
     assert len(again.asked) == 40
 
 

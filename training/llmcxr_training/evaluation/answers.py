@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from tqdm import tqdm
 
@@ -19,6 +19,9 @@ from llmcxr_models.prompt import Prompt
 from llmcxr_training.data import DataError
 
 TokenIds = tuple[int, ...]
+LogProbabilities = tuple[float, ...]
+"""Of each token id that a question allows, in their order; only differences mean something."""
+_Answer = TypeVar("_Answer", TokenIds, LogProbabilities)
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,12 @@ class Generator(Protocol):
         """Number and answer of each question, in the order in which they are finished."""
         ...
 
+    def log_probabilities(
+        self, questions: Sequence[Question]
+    ) -> Iterator[tuple[int, LogProbabilities]]:
+        """The same for questions that allow only some tokens as the next one, of each of them."""
+        ...
+
 
 class AnswerStore:
     """Answers of one checkpoint in a JSONL file, one line each.
@@ -75,7 +84,8 @@ class AnswerStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._answers: dict[str, TokenIds] = {}
+        self._token_ids: dict[str, TokenIds] = {}
+        self._log_probabilities: dict[str, LogProbabilities] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         content = path.read_bytes() if path.is_file() else b""
         whole = content[: content.rfind(b"\n") + 1]
@@ -84,13 +94,13 @@ class AnswerStore:
         try:
             for line in whole.splitlines():
                 record = json.loads(line)
-                self._answers[record["key"]] = tuple(map(int, record["token_ids"]))
+                if "token_ids" in record:
+                    self._token_ids[record["key"]] = tuple(map(int, record["token_ids"]))
+                else:
+                    values = record["log_probabilities"]
+                    self._log_probabilities[record["key"]] = tuple(map(float, values))
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path} holds no answers") from error
-
-    def get(self, question: Question) -> TokenIds | None:
-        """The answer, if it is known."""
-        return self._answers.get(question.key)
 
     def answer(
         self,
@@ -106,15 +116,40 @@ class AnswerStore:
             generator: made only if something is to be asked: starting one is slow.
             what: for the progress bar.
         """
-        missing = [question for question in questions if self.get(question) is None]
-        if missing:
-            done = len(questions) - len(missing)
-            progress = tqdm(total=len(questions), initial=done, desc=what, unit="answer")
-            with progress, self._path.open("a", encoding="utf-8") as file:
-                for number, token_ids in generator().generate(missing):
-                    key = missing[number].key
-                    file.write(json.dumps({"key": key, "token_ids": token_ids}) + "\n")
-                    file.flush()
-                    self._answers[key] = token_ids
-                    progress.update()
-        return [self._answers[question.key] for question in questions]
+        known = self._token_ids
+        self._complete(questions, known, "token_ids", lambda q: generator().generate(q), what)
+        return [known[question.key] for question in questions]
+
+    def log_probabilities(
+        self,
+        questions: Sequence[Question],
+        generator: Callable[[], Generator],
+        *,
+        what: str = "answers",
+    ) -> list[LogProbabilities]:
+        """The same for `Generator.log_probabilities`."""
+        known = self._log_probabilities
+        name = "log_probabilities"
+        self._complete(questions, known, name, lambda q: generator().log_probabilities(q), what)
+        return [known[question.key] for question in questions]
+
+    def _complete(
+        self,
+        questions: Sequence[Question],
+        known: dict[str, _Answer],
+        name: str,
+        ask: Callable[[list[Question]], Iterator[tuple[int, _Answer]]],
+        what: str,
+    ) -> None:
+        missing = [question for question in questions if question.key not in known]
+        if not missing:
+            return
+        done = len(questions) - len(missing)
+        progress = tqdm(total=len(questions), initial=done, desc=what, unit="answer")
+        with progress, self._path.open("a", encoding="utf-8") as file:
+            for number, answer in ask(missing):
+                key = missing[number].key
+                file.write(json.dumps({"key": key, name: answer}) + "\n")
+                file.flush()
+                known[key] = answer
+                progress.update()

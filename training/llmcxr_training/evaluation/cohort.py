@@ -12,6 +12,7 @@ from llmcxr_models.checkpoint import Manifest
 from llmcxr_models.report import Report
 from llmcxr_training.data import DataError, Study
 from llmcxr_training.evaluation.settings import Evaluation
+from llmcxr_training.evaluation.suites import suite
 from llmcxr_training.pixel_cache import PixelCache
 from llmcxr_training.refinement import Refinement, View, refine
 
@@ -64,7 +65,10 @@ def open_cohort(config: Evaluation, manifest: Manifest, pixels: Path) -> Cohort:
         raise DataError("the checkpoint names no view that a data set knows")
     plain = refine(studies, Refinement(views=views))
     kept = [_with_sections(study, sections) for study in plain]
-    measured = _drawn(_of(kept, config.split), config.limit, config.seed)
+    measured = suite(config.suite).chosen(_of(kept, config.split), config.seed)
+    if len(measured) < 2:
+        raise DataError(f"the {config.split} split has fewer than two radiographs for this suite")
+    measured = _drawn(measured, config.limit, config.seed)
     train = _of(kept, "train")
     floor_split = "val" if config.split == "test" else "train"
     floor = _of(kept, "val") if config.split == "test" else train

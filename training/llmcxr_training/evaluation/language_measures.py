@@ -30,8 +30,11 @@ PART_STRIDES = 64
 
 def language_measures(
     figures: Figures, config: Evaluation, checkpoint: Checkpoint, folder: Path
-) -> None:
+) -> TextLoss:
     """Add perplexity before and after fine-tuning, and their ratio.
+
+    Returns:
+        The checkpoint's losses, token by token.
 
     Raises:
         DataError: the text cannot be read, or the two models count its tokens otherwise.
@@ -58,11 +61,12 @@ def language_measures(
         return model
 
     text_tokens = checkpoint.manifest.vocabulary.image_offset
-    first = _loss(config, folder, _digest_of(config.base), token_ids, text_tokens, before)
+    first = _loss(config, folder, digest_of_base(config.base), token_ids, text_tokens, before)
     second = _loss(config, folder, "".join(weights), token_ids, text_tokens, after)
     figures.add(f"language.{NAME}_before", first.perplexity(resamples=config.resamples))
     figures.add(f"language.{NAME}_after", second.perplexity(resamples=config.resamples))
     figures.add(f"language.{NAME}_ratio", second.ratio_to(first, resamples=config.resamples))
+    return second
 
 
 def _loss(
@@ -120,7 +124,8 @@ def _check_tokens(
         raise DataError("base model and checkpoint do not make the same tokens of the text")
 
 
-def _digest_of(base: Path) -> str:
+def digest_of_base(base: Path) -> str:
+    """Of the weights of a base model, whatever its kind."""
     if base.is_dir():
         files = sorted(base.glob("*.safetensors")) + sorted(base.glob("*.bin"))
         return "".join(sha256(file) for file in files)

@@ -37,16 +37,16 @@ def report_questions(
 
 
 def image_questions(
-    builder: PromptBuilder, studies: Sequence[Study], config: Evaluation
+    builder: PromptBuilder, studies: Sequence[Study], config: Evaluation, *, number: int = 0
 ) -> list[Question]:
-    """Ask for a radiograph of each report."""
+    """Ask for a radiograph of each report; for another one with each `number`."""
     sampling = config.image
     return [
         Question(
             builder.image(study.report.text),
             sampling.temperature,
             sampling.top_p,
-            seed_of(study, config.seed),
+            seed_of(study, config.seed, number),
         )
         for study in studies
     ]
@@ -61,7 +61,8 @@ def fits(builder: PromptBuilder, study: Study, config: Evaluation, max_model_len
     return all(len(p.token_ids) + p.constraint.max_tokens <= max_model_len for p in prompts)
 
 
-def seed_of(study: Study, seed: int) -> int:
+def seed_of(study: Study, seed: int, number: int = 0) -> int:
     """A study's own seed: the same whatever else is measured."""
-    digest = hashlib.sha256(f"{seed}\0{study.id}".encode()).digest()
+    said = f"{seed}\0{study.id}" + (f"\0{number}" if number else "")
+    digest = hashlib.sha256(said.encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1

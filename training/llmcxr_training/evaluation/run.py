@@ -1,8 +1,11 @@
 """`llmcxr-train evaluate`: all parts one after the other, resumable; writes what they found.
 
 metrics.json      {key: {value, low, high, n}}
-evaluation.json   the same, with goals, settings, and what was not measured
+evaluation.json   the same, with goals, diagnosis, settings, and what was not measured
 evaluation.md     the tables of a model card
+report.html       all of it in one file for people, with plots and pictures
+tables.json       curves and per-finding counts behind the plots
+cases.jsonl/.npz  radiograph by radiograph
 work/             answers and image figures; a killed evaluation goes on from here
 """
 
@@ -18,42 +21,39 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from llmcxr_models.checkpoint import Checkpoint
-from llmcxr_models.errors import InvalidImageTokens
-from llmcxr_models.report import Report
-from llmcxr_models.vocabulary import Vocabulary
-from llmcxr_training import baselines
-from llmcxr_training.data import DataError, Study, describe
-from llmcxr_training.evaluation.answers import AnswerStore, Generator, TokenIds
+from llmcxr_training.data import DataError, describe
+from llmcxr_training.evaluation.answers import AnswerStore, Generator
 from llmcxr_training.evaluation.card import EVALUATION_JSON, METRICS_JSON
-from llmcxr_training.evaluation.cohort import Cohort, open_cohort, report_body
-from llmcxr_training.evaluation.described import described
-from llmcxr_training.evaluation.figures import Figures, Resampling
+from llmcxr_training.evaluation.cases import Cases
+from llmcxr_training.evaluation.cohort import Cohort, open_cohort
+from llmcxr_training.evaluation.context import Context, Material
+from llmcxr_training.evaluation.described import described, described_material
+from llmcxr_training.evaluation.diagnosis import diagnosed
+from llmcxr_training.evaluation.diversity_part import ask_several, diversity_part
+from llmcxr_training.evaluation.finding_part import ask_findings, finding_part
+from llmcxr_training.evaluation.gallery_part import gallery_part
 from llmcxr_training.evaluation.goals import judged
-from llmcxr_training.evaluation.image_measures import (
-    Distances,
-    Pictures,
-    distance_measures,
-    finding_measures,
-)
+from llmcxr_training.evaluation.html_report import html_report
+from llmcxr_training.evaluation.image_part import Generated, image_part
+from llmcxr_training.evaluation.instruction_following import instruction_measures
 from llmcxr_training.evaluation.language_measures import language_measures
-from llmcxr_training.evaluation.marginals import from_marginals, from_position_marginals
 from llmcxr_training.evaluation.markdown import markdown
 from llmcxr_training.evaluation.pictures import PictureLab, Reconstructions
 from llmcxr_training.evaluation.prompts import fits, image_questions, report_questions
-from llmcxr_training.evaluation.report_measures import report_measures
+from llmcxr_training.evaluation.reconstruction_part import reconstruction_part
+from llmcxr_training.evaluation.report_part import report_part
 from llmcxr_training.evaluation.settings import Evaluation
-from llmcxr_training.evaluation.vqgan_measures import judge_measures, vqgan_measures
-from llmcxr_training.metrics.intervals import bootstrap_mean
+from llmcxr_training.evaluation.suites import IMAGE_PARTS, Part, suite
 from llmcxr_training.precision import resolve_device, resolve_precision
 from llmcxr_training.run_state import write_json
-from llmcxr_training.targets import target_table, targets
 
 _log = logging.getLogger(__name__)
 
 MARKDOWN = "evaluation.md"
+HTML = "report.html"
+TABLES_JSON = "tables.json"
 WORK = "work"
 
 
@@ -71,7 +71,7 @@ def evaluate(
         The content of `evaluation.json`.
 
     Raises:
-        CheckpointError: checkpoint or judge cannot be used.
+        CheckpointError: checkpoint, judge or extractor cannot be used.
         DataError: data, texts or kept results cannot be used.
         BaseModelError: the base model cannot be loaded.
     """
@@ -92,27 +92,27 @@ class EvaluationRun:
         self.checkpoint = checkpoint
         self.work = config.output / WORK
         self.work.mkdir(parents=True, exist_ok=True)
-        # Minutes before they are needed.
-        for needed in (config.base, config.text):
-            if not needed.exists():
-                raise DataError(f"there is no {needed}")
-        pixels = config.output.parent / "pixels"
-        self.cohort: Cohort = open_cohort(config, checkpoint.manifest, pixels)
-        _log.info("measured: %s", describe(self.cohort.measured.studies))
-        self.rows = self._askable()
-        if len(self.rows) < 2:
-            raise DataError("fewer than two radiographs have a report to compare with")
-        self.studies = [self.cohort.measured.studies[row] for row in self.rows]
-        self.patients = [study.patient_id for study in self.studies]
-        self.lab = PictureLab(config, checkpoint, self.work)
-        self.resampling = Resampling(config.resamples, config.folds)
-        self.figures = Figures()
+        chosen = suite(config.suite)
+        self.parts = chosen.parts
+        _check_files(config, self.parts)
+        self.context = Context(config, chosen, checkpoint, self.work)
+        self.material = self._open_material() if self.parts & IMAGE_PARTS else None
         self.seconds: dict[str, float] = {}
 
-    def _askable(self) -> list[int]:
+    def _open_material(self) -> Material:
+        pixels = self.config.output.parent / "pixels"
+        cohort = open_cohort(self.config, self.checkpoint.manifest, pixels)
+        _log.info("measured: %s", describe(cohort.measured.studies))
+        rows = self._askable(cohort)
+        if len(rows) < 2:
+            raise DataError("fewer than two radiographs have a report to compare with")
+        self.context.cases.records[:] = Cases.of(cohort.measured.studies).records
+        return Material(cohort, rows, PictureLab(self.config, self.checkpoint, self.work))
+
+    def _askable(self, cohort: Cohort) -> list[int]:
         """Rows that have a report; those too long for the model are counted and listed."""
         builder, length = self.checkpoint.load_prompts(), self.checkpoint.manifest.max_model_len
-        studies, reported = self.cohort.measured.studies, self.cohort.reported
+        studies, reported = cohort.measured.studies, cohort.reported
         rows = [row for row in reported if fits(builder, studies[row], self.config, length)]
         if left_out := sorted({studies[row].id for row in set(reported) - set(rows)}):
             ids = ", ".join(left_out)
@@ -121,23 +121,60 @@ class EvaluationRun:
 
     def measure(self, make_generator: Callable[[], Generator]) -> None:
         """Everything, in an order in which no two large models are held at once."""
-        with self._timed("reconstructions"):
-            images = self._reconstructions()
-        with self._timed("language"):
-            language_measures(self.figures, self.config, self.checkpoint, self.work)
+        images = None
+        if self.material is not None:
+            with self._timed("reconstructions"):
+                images = reconstruction_part(self.context, self.material)
+        self._language()
+        if self.material is not None and images is not None:
+            self._radiographs(self.material, images, functools.cache(make_generator))
+
+    def _language(self) -> None:
+        context = self.context
+        where = (context.figures, self.config, self.checkpoint, self.work)
+        if Part.LANGUAGE in self.parts:
+            with self._timed("language"):
+                context.cases.arrays["language.nll"] = language_measures(*where).nll
+        if Part.INSTRUCTIONS in self.parts:
+            with self._timed("instructions"):
+                table = instruction_measures(*where)
+            context.tables["instructions"] = table
+            context.cases.arrays["instructions.passed"] = np.array([r["passed"] for r in table])
+
+    def _radiographs(
+        self, material: Material, images: Reconstructions, generator: Callable[[], Generator]
+    ) -> None:
+        """First everything that is asked, then everything that is measured."""
+        context, parts = self.context, self.parts
         store = AnswerStore(self.work / f"answers-{self.checkpoint.manifest.digest[:12]}.jsonl")
-        generator = functools.cache(make_generator)
         builder, config = self.checkpoint.load_prompts(), self.config
-        with self._timed("writing_reports"):
-            asked = report_questions(builder, self.studies, images.codes[self.rows], config)
-            reports = store.answer(asked, generator, what="reports")
-        with self._timed("drawing_images"):
-            asked = image_questions(builder, self.studies, config)
-            drawn = store.answer(asked, generator, what="images")
-        with self._timed("reports"):
-            self._reports(images, reports)
-        with self._timed("images"):
-            self._images(images, drawn)
+        if Part.REPORTS in parts:
+            with self._timed("writing_reports"):
+                codes = images.codes[material.rows]
+                asked = report_questions(builder, material.studies, codes, config)
+                reports = store.answer(asked, generator, what="reports")
+        if Part.IMAGES in parts:
+            with self._timed("drawing_images"):
+                asked = image_questions(builder, material.studies, config)
+                drawn = store.answer(asked, generator, what="images")
+                several = ask_several(context, material, store, generator)
+        if Part.FINDINGS in parts:
+            with self._timed("asking_findings"):
+                answers = ask_findings(context, material, images, store, generator)
+        written: list[str] | None = None
+        generated: Generated | None = None
+        if Part.REPORTS in parts:
+            with self._timed("reports"):
+                written = report_part(context, material, images, reports)
+        if Part.FINDINGS in parts:
+            with self._timed("findings"):
+                finding_part(context, material, answers)
+        if Part.IMAGES in parts:
+            with self._timed("images"):
+                generated = image_part(context, material, images, drawn)
+                diversity_part(context, material, several)
+        with self._timed("pictures"):
+            gallery_part(context, material, images, written, generated)
 
     def start_vllm(self) -> Generator:
         """The language model in this process."""
@@ -146,125 +183,28 @@ class EvaluationRun:
         return VllmGenerator(self.checkpoint, self.config.engine, self._dtype())
 
     def write(self) -> dict[str, Any]:
-        """Write the three files of results; returns the content of `evaluation.json`."""
-        output, metrics = self.config.output, self.figures.to_dict()
-        manifest, judge = self.checkpoint.manifest, self.lab.judge_digest
-        settings = described(self.config, manifest, self.cohort, judge, self._dtype())
-        settings["asked_about"] = len(self.rows)
+        """Write the files of results; returns the content of `evaluation.json`."""
+        output, context = self.config.output, self.context
+        values, metrics = context.figures.values, context.figures.to_dict()
+        settings = described(self.config, self.checkpoint.manifest, self._dtype())
+        if self.material is not None:
+            settings |= described_material(context, self.material)
         evaluation = {
             "metrics": metrics,
-            "goals": judged(self.figures.values),
-            "not_measured": self.figures.not_measured,
+            "goals": judged(values),
+            "diagnosis": [check.to_dict() for check in diagnosed(values)],
+            "not_measured": context.figures.not_measured,
             "settings": settings,
             "seconds": self.seconds,
         }
+        context.cases.write(output)
+        write_json(output / TABLES_JSON, context.tables)
         write_json(output / METRICS_JSON, metrics)
         write_json(output / EVALUATION_JSON, evaluation)
         (output / MARKDOWN).write_text(markdown(evaluation), encoding="utf-8")
+        html = html_report(evaluation, context.tables, context.gallery)
+        (output / HTML).write_text(html, encoding="utf-8")
         return evaluation
-
-    def _reconstructions(self) -> Reconstructions:
-        measured, config = self.cohort.measured, self.config
-        images = self.lab.reconstruct(measured)
-        patients = [study.patient_id for study in measured.studies]
-        codebook_size = self.checkpoint.manifest.vocabulary.codebook_size
-        findings = self.lab.judge.config.findings
-        vqgan_measures(self.figures, images, patients, codebook_size, self.resampling)
-        judge_measures(
-            self.figures,
-            images,
-            target_table(measured.studies, findings),
-            findings,
-            patients,
-            self.resampling,
-            config.least_positives,
-        )
-        return images
-
-    def _reports(self, images: Reconstructions, answers: list[TokenIds]) -> None:
-        tokenizer = self.checkpoint.load_tokenizer()
-        written = [report_body(Report.parse(tokenizer.decode(ids))) for ids in answers]
-        real = [report_body(study.report) for study in self.studies]
-        report_measures(
-            self.figures,
-            written,
-            real,
-            self._baseline_reports(images, real),
-            self.patients,
-            self.resampling,
-            self.config.least_positives,
-        )
-
-    def _baseline_reports(self, images: Reconstructions, real: list[str]) -> dict[str, list[str]]:
-        train = self.cohort.train
-        features = self.lab.look(train, "training radiographs").features
-        rows = [i for i, study in enumerate(train.studies) if not study.report.is_empty]
-        reports = [report_body(train.studies[i].report) for i in rows]
-        ours = images.real.rows(self.rows).features
-        return {
-            "constant": baselines.constant(reports, len(real)),
-            "shuffled": baselines.shuffled(real, self.patients, seed=self.config.seed),
-            "nearest_neighbour": baselines.nearest_neighbour(ours, features[rows], reports),
-        }
-
-    def _images(self, images: Reconstructions, answers: list[TokenIds]) -> None:
-        vocabulary = self.checkpoint.manifest.vocabulary
-        drawn = [_codes(vocabulary, ids) for ids in answers]
-        wrong = bootstrap_mean(
-            [float(codes is None) for codes in drawn],
-            groups=self.patients,
-            resamples=self.config.resamples,
-        )
-        self.figures.add("image.wrong_length_rate", wrong)
-        whole = [i for i, codes in enumerate(drawn) if codes is not None]
-        if len(whole) < 2:
-            self.figures.skip("image.fd_judge", "hardly an image has the right length")
-            return
-        codes = np.array([drawn[i] for i in whole], np.uint16)
-        generated = self.lab.decode(codes, "generated images")
-        rows = [self.rows[i] for i in whole]
-        patients = [self.patients[i] for i in whole]
-        real, again = images.real.rows(rows), images.reconstructed.rows(rows)
-        sets = {
-            "generated": Pictures(generated, patients),
-            "reconstructions": Pictures(again, patients),
-            "floor": self._floor(),
-            **self._marginals(len(whole)),
-        }
-        distances = Distances(self.resampling, self.config.neighbours)
-        distance_measures(self.figures, Pictures(real, patients), sets, distances)
-        findings = self.lab.judge.config.findings
-        finding_measures(
-            self.figures,
-            {"generated": generated, "real": real, "reconstructions": again},
-            _prompt_targets([self.studies[i] for i in whole], findings),
-            findings,
-            patients,
-            self.resampling,
-            self.config.least_positives,
-        )
-
-    def _floor(self) -> Pictures:
-        floor = self.cohort.floor
-        seen = self.lab.look(floor, "other real radiographs")
-        return Pictures(seen, [study.patient_id for study in floor.studies])
-
-    def _marginals(self, count: int) -> dict[str, Pictures]:
-        train, config = self.cohort.train, self.config
-        rng = np.random.default_rng(config.seed)
-        chosen = rng.permutation(len(train))[: config.marginal_images]
-        codes = self.lab.encode(train, sorted(chosen.tolist()))
-        # Nobody's: every image is drawn for itself.
-        return {
-            name: Pictures(
-                self.lab.decode(draw(codes, count, config.seed), name),
-                [(name, number) for number in range(count)],
-            )
-            for name, draw in (
-                ("marginals", from_marginals),
-                ("position_marginals", from_position_marginals),
-            )
-        }
 
     def _dtype(self) -> torch.dtype:
         return resolve_precision(self.config.precision, resolve_device(self.config.device))
@@ -277,14 +217,9 @@ class EvaluationRun:
         _log.info("%s: %.0f s", part, self.seconds[part])
 
 
-def _codes(vocabulary: Vocabulary, token_ids: TokenIds) -> list[int] | None:
-    try:
-        return vocabulary.to_codes(token_ids)
-    except InvalidImageTokens:
-        return None
-
-
-def _prompt_targets(studies: list[Study], findings: tuple[str, ...]) -> NDArray[np.float32]:
-    """What each prompt affirms, (N, findings); what only the index knows was never asked for."""
-    rows = [targets(study.report.text, ()) for study in studies]
-    return np.array([[row[finding] for finding in findings] for row in rows], np.float32)
+def _check_files(config: Evaluation, parts: frozenset[Part]) -> None:
+    """Minutes before they are needed."""
+    language = parts & {Part.LANGUAGE, Part.INSTRUCTIONS}
+    for needed in (config.base, config.text) if language else ():
+        if not needed.exists():
+            raise DataError(f"there is no {needed}")

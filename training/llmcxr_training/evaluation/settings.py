@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from llmcxr_training.datasets import Data
 from llmcxr_training.metrics.classification import LEAST_POSITIVES
 from llmcxr_training.precision import Precision
 
 Split = Literal["val", "test"]
+SuiteName = Literal["single-finding-reports", "single-finding-images", "instructions"]
 
 
 class ReportSampling(BaseModel):
@@ -77,6 +78,41 @@ class Engine(BaseModel):
     eager: bool = True
 
 
+class ExtractorSettings(BaseModel):
+    """Whose features distances between sets of images are measured in, besides the judge's.
+
+    Attributes:
+        kind: `judge` for no other; `xrv`, a file with a TorchXRayVision DenseNet-121's weights;
+            `rad-dino`, a Hugging Face directory of RAD-DINO or another DINOv2.
+        path: file or directory; nothing is fetched.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["judge", "xrv", "rad-dino"] = "judge"
+    path: Path | None = None
+
+    @model_validator(mode="after")
+    def _has_a_path(self) -> ExtractorSettings:
+        if (self.kind == "judge") != (self.path is None):
+            raise ValueError("xrv and rad-dino need a path, the judge has its own")
+        return self
+
+
+class Diversity(BaseModel):
+    """How alike the images of one prompt are.
+
+    Attributes:
+        prompts: reports that are asked for more than one image; 0 leaves it out.
+        images: of each of them.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prompts: int = Field(default=12, ge=0)
+    images: int = Field(default=4, ge=2)
+
+
 class Evaluation(BaseModel):
     """Everything that an evaluation depends on.
 
@@ -87,12 +123,18 @@ class Evaluation(BaseModel):
         language: texts for perplexity.
         output: folder of results; what is in it is not computed again.
         split: whose patients are measured. Look at `val` while anything can still change.
+        suite: one of the named experiments instead of everything, see `suites`.
         sections: parts of the reports; None is what the checkpoint was trained on.
         limit: radiographs at most, drawn at random; None for all.
         marginal_images: radiographs of the train split whose codes are counted.
         resamples: of every bootstrap.
         folds: of every jackknife.
-        neighbours: of precision, recall, coverage.
+        neighbours: of precision, recall, coverage, density.
+        extractor: another feature space for distances.
+        diversity: several images of one prompt.
+        radeval: learned measures of reports, where their weights can be loaded.
+        instruction_tokens: longest answer to a held-out instruction.
+        pictures: radiographs in the grids of the HTML report; 0 for a report without any.
         least_positives: a finding with fewer gets no AUROC.
         seed: of sampling, baselines and `limit`.
         batch_size: images at once through VQ-GAN and judge.
@@ -106,6 +148,7 @@ class Evaluation(BaseModel):
     language: Language
     output: Path
     split: Split = "test"
+    suite: SuiteName | None = None
     sections: Literal["both", "impression"] | None = None
     limit: int | None = Field(default=None, ge=2)
     report: ReportSampling = ReportSampling()
@@ -116,6 +159,11 @@ class Evaluation(BaseModel):
     folds: int = Field(default=20, ge=2)
     neighbours: int = Field(default=5, ge=1)
     least_positives: int = Field(default=LEAST_POSITIVES, ge=1)
+    extractor: ExtractorSettings = ExtractorSettings()
+    diversity: Diversity = Diversity()
+    radeval: bool = True
+    instruction_tokens: int = Field(default=96, ge=1)
+    pictures: int = Field(default=8, ge=0)
     seed: int = 0
     batch_size: int = Field(default=16, ge=1)
     device: str = "auto"

@@ -12,7 +12,7 @@ import torch
 from llmcxr_models.checkpoint import Checkpoint
 from llmcxr_models.vllm_distribution import answer_for_vllm
 from llmcxr_training.data import DataError
-from llmcxr_training.evaluation.answers import Question, TokenIds
+from llmcxr_training.evaluation.answers import LogProbabilities, Question, TokenIds
 from llmcxr_training.evaluation.settings import Engine
 
 GIB = 1024**3
@@ -80,24 +80,46 @@ class VllmGenerator:
 
     def generate(self, questions: Sequence[Question]) -> Iterator[tuple[int, TokenIds]]:
         """See `Generator`."""
+        for number, answer in self._finished(questions, [_parameters(q) for q in questions]):
+            yield number, tuple(answer.token_ids)
+
+    def log_probabilities(
+        self, questions: Sequence[Question]
+    ) -> Iterator[tuple[int, LogProbabilities]]:
+        """See `Generator`; before the constraint, as the service reads them."""
+        for number, answer in self._finished(questions, [_looking(q) for q in questions]):
+            first = answer.logprobs[0]
+            allowed = questions[number].prompt.constraint.allowed_token_ids or ()
+            yield number, tuple(first[token_id].logprob for token_id in allowed)
+
+    def _finished(
+        self, questions: Sequence[Question], parameters: Sequence[Any]
+    ) -> Iterator[tuple[int, Any]]:
+        """Number and vLLM's output of each question, as they are finished."""
         from vllm import TokensPrompt
 
         prompts = [TokensPrompt(prompt_token_ids=list(q.prompt.token_ids)) for q in questions]
-        parameters = [_parameters(question) for question in questions]
-        ids = self._llm.enqueue(prompts, parameters, use_tqdm=False)
+        ids = self._llm.enqueue(prompts, list(parameters), use_tqdm=False)
         # `enqueue` returns the engine's own ids, `7-1a2b3c4d`; answers come under the `7`.
         numbers = {id_.partition("-")[0]: number for number, id_ in enumerate(ids)}
         engine = self._llm.llm_engine
         while engine.has_unfinished_requests():
             for output in engine.step():
                 if output.finished:
-                    yield numbers[output.request_id], tuple(output.outputs[0].token_ids)
+                    yield numbers[output.request_id], output.outputs[0]
 
 
 def _memory(engine: Engine) -> dict[str, Any]:
     if torch.cuda.is_available():
         return {"gpu_memory_utilization": GPU_MEMORY_SHARE}
     return {"kv_cache_memory_bytes": int(engine.kv_cache_gib * GIB)}
+
+
+def _looking(question: Question) -> Any:  # noqa: ANN401  vLLM is imported late
+    """One step, and the log-probabilities of exactly the allowed tokens."""
+    parameters = _parameters(question)
+    parameters.logprob_token_ids = list(question.prompt.constraint.allowed_token_ids or ())
+    return parameters
 
 
 def _parameters(question: Question) -> Any:  # noqa: ANN401  vLLM is imported late

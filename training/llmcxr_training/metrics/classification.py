@@ -70,6 +70,22 @@ def auroc_intervals(
     return {name: interval(name) for name in chosen}
 
 
+def f1_macro_of(targets: Scores, called: NDArray[np.bool_], columns: Sequence[int]) -> float:
+    """Mean F1 of some findings; 0 for one that is neither present nor called, NaN of none."""
+    if not columns:
+        return float("nan")
+    return f1_macro(targets[:, list(columns)], called[:, list(columns)])
+
+
+def precision_and_recall(targets: Scores, called: NDArray[np.bool_]) -> tuple[float, float]:
+    """Of the decisions on one finding, (N,) each; NaN where nothing is called, or present."""
+    known = np.isfinite(targets)
+    truth, said = targets[known] > 0.5, called[known]
+    hits, stated, present = (int(x.sum()) for x in (truth & said, said, truth))
+    nothing = float("nan")
+    return (hits / stated if stated else nothing, hits / present if present else nothing)
+
+
 def best_f1_threshold(targets: Scores, scores: Scores) -> float:
     """The score from which on to call one finding present, (N,) each, for the highest F1.
 

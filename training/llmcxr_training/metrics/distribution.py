@@ -88,6 +88,17 @@ def nearest(of: Features, among: Features) -> NDArray[np.intp]:
     return np.asarray(_distances(of, among).argmin(axis=1), np.intp)
 
 
+def nearest_distance(of: Features, among: Features) -> NDArray[np.float64]:
+    """Euclidean distance of each of `of` (N, D) to the nearest row of `among` (M, D): (N,)."""
+    return np.asarray(_distances(of, among).min(axis=1), np.float64)
+
+
+def standardised(features: Features, like: Features) -> NDArray[np.float64]:
+    """`features` in units of the standard deviation of `like`; one without spread has no say."""
+    deviation = np.asarray(like.std(axis=0, dtype=np.float64))
+    return np.asarray(features / np.where(deviation > 1e-8, deviation, np.inf), np.float64)
+
+
 def _check(first: Features, second: Features) -> None:
     if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:
         raise ValueError("features are (N, D) with one D")

@@ -18,6 +18,11 @@ from llmcxr_models.labeller import positives
 from llmcxr_training.metrics.classification import f1_macro, f1_micro
 from llmcxr_training.metrics.intervals import Indices, Interval, bootstrap
 
+FIVE = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")
+"""The observations of CheXpert's competition, often reported beside all fourteen."""
+
+_FIVE_COLUMNS = [FINDINGS.index(finding) for finding in FIVE]
+
 _BLEU = BLEU(lowercase=True, effective_order=True)
 _ORDER = 4
 _WORDS = re.compile(r"[a-z0-9]+")
@@ -39,7 +44,9 @@ def text_metrics(
     """Label F1, BLEU-4 and ROUGE-L of `generated` against the real report of the same row.
 
     `label_micro_f1` and `label_macro_f1` take an uncertain statement as absent; those that end in
-    `_uncertain_positive` take it as present. Every value is in [0, 1].
+    `_uncertain_positive` take it as present. `label_macro_f1_present` is the mean over the
+    observations that a real report affirms at all; `..._f1_5` is of the five in `FIVE`. Every
+    value is in [0, 1].
 
     Args:
         generated: one text a radiograph.
@@ -69,8 +76,14 @@ def report_statistics(generated: Sequence[str], real: Sequence[str]) -> dict[str
     for suffix, policy in (("", False), ("_uncertain_positive", True)):
         truth = label_table(real, uncertain_is_positive=policy)
         called = label_table(generated, uncertain_is_positive=policy)
+        present = np.flatnonzero(truth.any(axis=0)).tolist()
         for average in ("micro", "macro"):
             result[f"label_{average}_f1{suffix}"] = _f1_statistic(called, truth, average)
+            five = (called[:, _FIVE_COLUMNS], truth[:, _FIVE_COLUMNS], average)
+            result[f"label_{average}_f1_5{suffix}"] = _f1_statistic(*five)
+        if present:
+            some = (called[:, present], truth[:, present], "macro")
+            result[f"label_macro_f1_present{suffix}"] = _f1_statistic(*some)
     overlaps = rouge_l(generated, real)
     result["bleu4"] = _bleu_statistic(generated, real)
     result["rouge_l"] = lambda rows: float(overlaps[rows].mean())
