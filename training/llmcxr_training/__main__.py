@@ -190,6 +190,31 @@ def evaluate(
 
 
 @app.command()
+def shift(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint directory.")],
+    config: Annotated[Path, typer.Option(help="TOML file.")] = Path(
+        "training/configs/shift-demo.toml"
+    ),
+    split: Annotated[
+        str | None, typer.Option(help="val while developing; test at the end.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Radiographs at most.")] = None,
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Measure how a checkpoint falls on other radiographs, and how well its gate notices."""
+    from llmcxr_training.evaluation.settings import Evaluation
+    from llmcxr_training.shift.run import SHIFT_MARKDOWN, measure_shift
+    from llmcxr_training.shift.settings import DomainShift
+
+    settings = read_config(config, DomainShift, overrides)
+    options = {"split": split, "limit": limit}
+    given = [f"{name}={value}" for name, value in options.items() if value is not None]
+    evaluation = read_config(settings.evaluation, Evaluation, given)
+    measure_shift(checkpoint, settings, evaluation)
+    typer.echo((settings.output / SHIFT_MARKDOWN).read_text(encoding="utf-8"))
+
+
+@app.command()
 def card(
     results: Annotated[Path, typer.Argument(help="Folder of an evaluation.")],
     card: Annotated[Path, typer.Argument(help="Model card, for example models/demo/README.md.")],

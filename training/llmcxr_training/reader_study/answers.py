@@ -6,19 +6,19 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-Judgement = Literal[1, 2, 3, 4]
+Judgement = Annotated[int, Field(ge=1, le=4)]
 """1 certainly real, 2 rather real, 3 rather generated, 4 certainly generated: a forced choice."""
 
 Problem = Literal["anatomy", "texture", "borders", "devices", "writing"]
 """What looks wrong in a picture."""
 
-Preference = Literal[-2, -1, 0, 1, 2]
+Preference = Annotated[int, Field(ge=-2, le=2)]
 """-2 the first report is much better, 0 they are equally good, 2 the second is much better."""
 
 ErrorCategory = Literal["false_finding", "missed_finding", "location", "severity", "comparison"]
 """As in ReXVal (Yu et al., Patterns 4(9):100802, 2023), its two about comparisons in one."""
 
-Gravity = Literal[0, 1, 2]
+Gravity = Annotated[int, Field(ge=0, le=2)]
 """0 no such error, 1 a clinically insignificant one, 2 a significant one."""
 
 PROBLEMS: tuple[str, ...] = get_args(Problem)

@@ -19,7 +19,7 @@ from llmcxr_models.checkpoint import Checkpoint
 from llmcxr_models.errors import InvalidImageTokens
 from llmcxr_models.preprocess import to_grey8
 from llmcxr_models.report import Report
-from llmcxr_training.evaluation.answers import AnswerStore, Question, TokenIds
+from llmcxr_training.evaluation.answers import AnswerStore, Generator, Question, TokenIds
 from llmcxr_training.evaluation.card import EVALUATION_JSON
 from llmcxr_training.evaluation.cohort import open_cohort
 from llmcxr_training.evaluation.pictures import PictureLab
@@ -103,12 +103,7 @@ class FinishedEvaluation:
     def _answers(self, questions: Sequence[Question]) -> list[TokenIds]:
         name = f"answers-{self._checkpoint.manifest.digest[:12]}.jsonl"
         store = AnswerStore(self._folder / _WORK / name)
-        answers = [store.get(question) for question in questions]
-        known = [answer for answer in answers if answer is not None]
-        if len(known) < len(answers):
-            missing = len(answers) - len(known)
-            raise StudyError(f"{missing} of {len(answers)} answers are missing; evaluate first")
-        return known
+        return store.answer(questions, _nobody)
 
     def _picture(self, lab: PictureLab, answer: TokenIds) -> functools.partial[Grey] | None:
         try:
@@ -116,6 +111,10 @@ class FinishedEvaluation:
         except InvalidImageTokens:
             return None
         return functools.partial(_decode, lab, codes)
+
+
+def _nobody() -> Generator:
+    raise StudyError("answers of the evaluation are missing; evaluate first")
 
 
 def _decode(lab: PictureLab, codes: Sequence[int]) -> Grey:

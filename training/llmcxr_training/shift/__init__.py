@@ -1,0 +1,1 @@
+"""`llmcxr-train shift`: what is left of a checkpoint on other radiographs, and who notices."""
