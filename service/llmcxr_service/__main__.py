@@ -14,13 +14,21 @@ import typer
 from rich.console import Console
 
 from llmcxr_service.audit_command import app as audit
+from llmcxr_service.batch.command import batch
 from llmcxr_service.client import Client, ServiceError, read_key
 from llmcxr_service.deliveries_command import app as deliveries
 from llmcxr_service.dicom_command import dicom_check, dicom_listen
 from llmcxr_service.keys_command import app as keys
-from llmcxr_service.schemas import ImageRequest, ReportOptions
+from llmcxr_service.schemas import (
+    MAX_CANDIDATES,
+    MAX_IMAGES,
+    ImageRequest,
+    ReportAnswer,
+    ReportOptions,
+)
 from llmcxr_service.settings import Settings, SettingsError, load_settings
 
+_SEVERAL_DRAFTS_TEMPERATURE = 0.7
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -99,19 +107,30 @@ def report(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="DICOM, PNG or JPEG.")],
     indication: Annotated[str, typer.Option(help="Why the study was made.")] = "",
     seed: Seed = None,
+    drafts: Annotated[
+        int, typer.Option(min=1, max=MAX_CANDIDATES, help="The one that agrees most is printed.")
+    ] = 1,
+    temperature: Annotated[
+        float | None, typer.Option(min=0.0, max=2.0, help="0, or 0.7 for several drafts.")
+    ] = None,
     url: Url = "",
     key_file: KeyFile = None,
 ) -> None:
     """Print the draft report of a radiograph, by a running service."""
+    if temperature is None:
+        temperature = _SEVERAL_DRAFTS_TEMPERATURE if drafts > 1 else 0.0
+    if drafts > 1 and temperature == 0.0:
+        raise typer.BadParameter("several drafts need a temperature above 0")
+    options = ReportOptions(indication=indication, seed=seed, n=drafts, temperature=temperature)
     with spoken(), Client(url or own_url(), key=key_of(key_file)) as client:
-        answer = client.report(file.read_bytes(), ReportOptions(indication=indication, seed=seed))
+        answer = client.report(file.read_bytes(), options)
     for name, text in (("Findings", answer.findings), ("Impression", answer.impression)):
         if text:
             console.print(f"{name}: {text}", markup=False, highlight=False)
     if not (answer.findings or answer.impression):
         problems.print("The model wrote an empty report.")
-    for warning in answer.warnings:
-        problems.print(f"Warning: {warning}", markup=False, highlight=False)
+    for sentence in (*(f"Warning: {warning}" for warning in answer.warnings), *_doubt(answer)):
+        problems.print(sentence, markup=False, highlight=False)
     problems.print("AI-generated draft, research use only.")
 
 
@@ -120,13 +139,23 @@ def image(
     text: Annotated[str, typer.Argument(help="Report text.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The PNG to write.")],
     seed: Seed = None,
+    best_of: Annotated[
+        int,
+        typer.Option(min=1, max=MAX_IMAGES, help="Drawn; the checkpoint's judge picks the best."),
+    ] = 1,
     url: Url = "",
     key_file: KeyFile = None,
 ) -> None:
     """Draw a synthetic radiograph for a report, by a running service."""
     with spoken(), Client(url or own_url(), key=key_of(key_file)) as client:
-        drawn = client.image(ImageRequest(report=text, seed=seed))
+        drawn = client.image(ImageRequest(report=text, seed=seed, best_of=best_of))
     output.write_bytes(drawn.images[0].png)
+    for warning in drawn.warnings:
+        problems.print(f"Warning: {warning}", markup=False, highlight=False)
+    for candidate in drawn.candidates:
+        mark = "picked" if candidate.chosen else "left"
+        agreement = "-" if candidate.agreement is None else f"{candidate.agreement:.3f}"
+        problems.print(f"Seed {candidate.seed}: agreement {agreement}, {mark}.", highlight=False)
     console.print(f"{output}: AI-generated, research use only; seed {drawn.seed}.")
 
 
@@ -146,8 +175,21 @@ def demo(
         run_demo(settings_or_exit(), samples, output, console)
 
 
+app.command("batch")(batch)
 app.command("dicom-listen")(dicom_listen)
 app.command("dicom-check")(dicom_check)
+
+
+def _doubt(answer: ReportAnswer) -> Iterator[str]:
+    """How usual the answer is for the model, and how far its drafts agree."""
+    if answer.mean_log_probability is not None:
+        yield f"Mean log probability of a token: {answer.mean_log_probability:.3f}."
+    if answer.agreement is not None:
+        findings, text = answer.agreement.findings, answer.agreement.text
+        yield (
+            f"Agreement of the {len(answer.candidates)} drafts: {findings:.2f} in findings,"
+            f" {text:.2f} in words."
+        )
 
 
 def settings_or_exit() -> Settings:

@@ -4,13 +4,18 @@ import base64
 import io
 import json
 
+import httpx
 import pydicom
 import pytest
 from PIL import Image
 from tests.checkpoints import build_checkpoint
 from tests.judges import SMALL, drawn_judge, with_judge
+from tests.service.conftest import serve
+from typer.testing import CliRunner
 
 from llmcxr_models.checkpoint import Checkpoint
+from llmcxr_service.__main__ import app as cli
+from llmcxr_service.app import create_app
 from llmcxr_service.client import AsyncClient
 from llmcxr_service.schemas import ImageRequest
 
@@ -144,6 +149,18 @@ async def test_a_doubt_is_a_warning(gateway):
     answer = (await ask(gateway, report="Large left pneumothorax.")).json()
     assert answer["prompt_findings"]["unseen"] == ["Pneumothorax"]
     assert any("Pneumothorax" in warning for warning in answer["warnings"])
+
+
+def test_by_the_command(make_settings, vllm, tmp_path):
+    target = tmp_path / "out.png"
+    app = create_app(make_settings(), transport=httpx.ASGITransport(vllm.app()))
+    with serve(app) as url:
+        call = ["image", REPORT, "-o", str(target), "--seed", "1", "--best-of", "3", "--url", url]
+        result = CliRunner().invoke(cli, call)
+    assert result.exit_code == 0, result.output
+    assert result.output.count("agreement 0.") == 3
+    assert result.output.count("picked") == 1
+    assert "picked from 3" in Image.open(target).text["Sampling"]
 
 
 async def test_by_the_client(gateway):

@@ -227,6 +227,24 @@ def test_report_command(url: str) -> None:
     assert "research use only" in result.output
 
 
+def test_report_command_with_several_drafts(url: str) -> None:
+    call = ["report", str(SAMPLES / "cardiomegaly.png"), "--url", url, "--drafts", "3"]
+    result = CliRunner().invoke(cli, [*call, "--seed", "1"])
+    assert result.exit_code == 0, result.output
+    assert "Agreement of the 3 drafts:" in result.output
+    assert "Mean log probability of a token: -" in result.output
+    assert CliRunner().invoke(cli, [*call, "--temperature", "0"]).exit_code == 2
+
+
+def test_a_checkpoint_without_a_judge_is_a_sentence(url: str, tmp_path: Path) -> None:
+    target = tmp_path / "out.png"
+    call = ["image", "Clear lungs.", "-o", str(target), "--url", url, "--best-of", "4"]
+    result = CliRunner().invoke(cli, call)
+    assert result.exit_code == 1
+    assert "no judge" in result.output
+    assert not target.exists()
+
+
 def test_image_command(url: str, tmp_path: Path) -> None:
     target = tmp_path / "out.png"
     result = CliRunner().invoke(cli, ["image", "Clear lungs.", "-o", str(target), "--url", url])
