@@ -102,7 +102,8 @@ class FakeVllm:
         return Response(status_code=200 if self.up else 503)
 
     async def _metrics(self, _: Request) -> Response:
-        return PlainTextResponse("vllm:num_requests_running 0.0\n")
+        labels = f'{{engine="0",model_name="{self.served_name}"}}'
+        return PlainTextResponse(f"vllm:num_requests_running{labels} {float(self.running)}\n")
 
     async def _models(self, request: Request) -> Response:
         if not self.up:

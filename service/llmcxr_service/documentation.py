@@ -13,7 +13,15 @@ from llmcxr_service import deadline
 from llmcxr_service.access.documenting import add_access
 from llmcxr_service.intake import FORM, JSON, RAW_MEDIA_TYPES, TEXT
 from llmcxr_service.problems import MEDIA_TYPE, Problem
-from llmcxr_service.schemas import ImageProgress, ImagesDone, StreamedImage, StreamMeta, TextDelta
+from llmcxr_service.schemas import (
+    ImageProgress,
+    ImagesAnswer,
+    ImagesDone,
+    ReportObservation,
+    StreamedImage,
+    StreamMeta,
+    TextDelta,
+)
 from llmcxr_service.server_sent_events import MEDIA_TYPE as EVENTS
 
 PNG = "image/png"
@@ -24,13 +32,16 @@ STREAMED: tuple[type[BaseModel], ...] = (
     ImageProgress,
     StreamedImage,
     ImagesDone,
+    ReportObservation,
 )
 _EVENTS = (
-    "Server-Sent Events: `meta` (StreamMeta), then parts of the answer (`findings`, `impression`,"
-    " `text`: TextDelta; `observations`; `progress`: ImageProgress; `image`: StreamedImage), then"
-    " `done` (the JSON answer, for images ImagesDone) or `error` (Problem). Comments keep the"
-    " connection open."
+    "One of the Server-Sent Events: `meta` (StreamMeta), then parts of the answer (`findings`,"
+    " `impression`, `text`: TextDelta; `observations`; `progress`: ImageProgress; `image`:"
+    " StreamedImage), then `done` (the JSON answer, for images ImagesDone) or `error` (Problem)."
+    " Comments keep the connection open."
 )
+_LAST: dict[type[BaseModel], type[BaseModel]] = {ImagesAnswer: ImagesDone}
+"""What a stream ends with where it is not the JSON answer."""
 _BINARY = {"type": "string", "format": "binary"}
 _ERRORS = {
     400: "The radiograph is damaged, or there is none; or the idempotency key is unusable.",
@@ -70,7 +81,7 @@ def problems(*statuses: int) -> Documentation:
 
 def answer(model: type[BaseModel], *also: str) -> Documentation:
     """A JSON answer that may also be had as other media types."""
-    content = {media_type: {"schema": _schema(media_type)} for media_type in also}
+    content = {media_type: {"schema": _schema(media_type, model)} for media_type in also}
     return {200: {"model": model, "description": "The answer.", "content": content}}
 
 
@@ -82,14 +93,46 @@ def said(status: int, description: str, model: type[BaseModel] | None = None) ->
     return {status: {"description": description, "content": content}}
 
 
-def _schema(media_type: str) -> dict[str, Any]:
+def _schema(media_type: str, model: type[BaseModel]) -> dict[str, Any]:
     if media_type.startswith("application/fhir+json"):
         return {"type": "object", "description": "FHIR R4B Bundle, a transaction."}
     if media_type == EVENTS:
-        return {"type": "string", "description": _EVENTS}
+        return _event(_LAST.get(model, model))
     if media_type == PNG or "application/dicom" in media_type:
         return _BINARY
     return {"type": "string"}
+
+
+def _event(last: type[BaseModel]) -> dict[str, Any]:
+    """One event of a stream, by its name."""
+    observations = {"type": "array", "items": _reference(ReportObservation)}
+    data = {
+        "meta": _reference(StreamMeta),
+        **dict.fromkeys(("findings", "impression", "text"), _reference(TextDelta)),
+        "observations": observations,
+        "progress": _reference(ImageProgress),
+        "image": _reference(StreamedImage),
+        "done": _reference(last),
+        "error": _reference(Problem),
+    }
+    return {
+        "type": "object",
+        "description": _EVENTS,
+        "required": ["event", "data"],
+        "oneOf": [
+            {
+                "properties": {
+                    "event": {"const": name},
+                    "data": {"type": "string", "contentMediaType": JSON, "contentSchema": schema},
+                }
+            }
+            for name, schema in data.items()
+        ],
+    }
+
+
+def _reference(model: type[BaseModel]) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{model.__name__}"}
 
 
 def upload_body(options: type[BaseModel], *, private: frozenset[str], raw: bool) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match, Route
 
 from llmcxr_models import errors as models
 from llmcxr_service import errors as service
@@ -165,12 +166,22 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         status = HTTPStatus(error.status_code)
         kind = Kind(status, status.phrase.lower().replace(" ", "-"), status.phrase)
-        return problem_response(kind, request.state.request_id, headers=error.headers)
+        headers = dict(error.headers or {})
+        if status is HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = _allowed(request)
+        return problem_response(kind, request.state.request_id, headers=headers)
 
     app.add_exception_handler(models.CxrError, on_cxr_error)
     app.add_exception_handler(RequestValidationError, on_validation_error)
     app.add_exception_handler(ClientDisconnect, on_disconnect)
     app.add_exception_handler(HTTPException, on_http_error)
+
+
+def _allowed(request: Request) -> str:
+    """All methods of a path; the framework names those of the first route that has it."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    of_path = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted({method for route in of_path for method in route.methods or ()}))
 
 
 def _field_name(found: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from llmcxr_service import documentation as doc
 from llmcxr_service.deliveries.work import State
@@ -48,6 +48,7 @@ class DeliveryList(BaseModel):
 @router.get(
     "/deliveries",
     summary="Deliveries, newest first",
+    response_class=JSONResponse,
     response_model=DeliveryList,
     responses=doc.problems(404, 422),
 )
@@ -64,6 +65,7 @@ async def list_deliveries(
 @router.get(
     "/deliveries/{delivery}",
     summary="Every attempt of one delivery",
+    response_class=JSONResponse,
     response_model=DeliveryList,
     responses=doc.problems(404, 422),
 )

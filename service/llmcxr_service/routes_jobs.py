@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query, Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from llmcxr_service import documentation as doc
 from llmcxr_service.access.callers import Scope
@@ -64,6 +64,7 @@ async def submit_job(request: Request) -> Response:
 @router.get(
     PATH,
     summary="Own jobs, newest first",
+    response_class=JSONResponse,
     response_model=JobList,
     responses=doc.problems(404, 422),
 )
@@ -83,6 +84,7 @@ async def list_jobs(
 @router.get(
     PATH + "/{job}",
     summary="State and progress of a job",
+    response_class=JSONResponse,
     response_model=JobAnswer,
     responses=doc.problems(404, 422),
 )

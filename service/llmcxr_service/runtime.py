@@ -28,8 +28,8 @@ from llmcxr_service.intake_dicom.wado import Archives
 from llmcxr_service.language_model import open_language_model
 from llmcxr_service.limits import Admission
 from llmcxr_service.observability import Metrics
-from llmcxr_service.readiness import AnyReadiness
 from llmcxr_service.picking import Picker
+from llmcxr_service.readiness import AnyReadiness
 from llmcxr_service.rendering import ModelIdentity
 from llmcxr_service.settings import Settings
 from llmcxr_service.vision import Vision, choose_device
@@ -136,11 +136,11 @@ async def open_runtime(
             readiness=language_model.readiness,
             metrics=metrics,
             executor=executor,
+            picker=await asyncio.to_thread(_load_picker, checkpoint),
         )
         parts = await _job_parts(settings, metrics)
         deliveries = await _deliveries(settings, inference, model, metrics, stack, parts)
         jobs = None if parts is None else await stack.enter_async_context(parts.open())
-            picker=await asyncio.to_thread(_load_picker, checkpoint),
         reception = await _reception(settings, deliveries, decoder, metrics, stack)
         archives = await asyncio.to_thread(open_archives, settings)
         metrics.pending_limit.set(settings.max_pending)
@@ -235,16 +235,16 @@ def _load_gatekeeper(settings: Settings, checkpoint: Checkpoint) -> Gatekeeper:
     )
 
 
-def _decode_pool(settings: Settings, checkpoint: Checkpoint, metrics: Metrics) -> DecodePool:
-    options = WorkerOptions(
-        pipeline=checkpoint.manifest.preprocessing.pipeline,
-        memory_mib=settings.decode_memory_mib,
-        seconds=settings.decode_timeout_seconds,
 def _load_picker(checkpoint: Checkpoint) -> Picker | None:
     judge = checkpoint.load_judge()
     return None if judge is None else Picker(judge)
 
 
+def _decode_pool(settings: Settings, checkpoint: Checkpoint, metrics: Metrics) -> DecodePool:
+    options = WorkerOptions(
+        pipeline=checkpoint.manifest.preprocessing.pipeline,
+        memory_mib=settings.decode_memory_mib,
+        seconds=settings.decode_timeout_seconds,
         files=FILES_PER_WORKER,
     )
     for reason in Restart:

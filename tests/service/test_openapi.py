@@ -27,6 +27,28 @@ def test_every_route_that_can_fail_documents_its_problems():
                 assert list(response["content"]) == ["application/problem+json"], path
 
 
+def test_every_answer_that_has_a_body_documents_it():
+    document = json.loads(openapi.document())
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            for status, response in operation["responses"].items():
+                empty = status == "204" or path.endswith(("/resend", "/discard"))
+                assert response.get("content") or empty, (path, status)
+
+
+def test_every_event_of_a_stream_is_documented_with_its_data():
+    document = json.loads(openapi.document())
+    answers = {"/generate-report": "ReportAnswer", "/generate-image": "ImagesDone"}
+    for path, last in answers.items():
+        content = document["paths"][path]["post"]["responses"]["200"]["content"]
+        events = content["text/event-stream"]["schema"]["oneOf"]
+        data = {e["properties"]["event"]["const"]: e["properties"]["data"] for e in events}
+        assert data["done"]["contentSchema"] == {"$ref": f"#/components/schemas/{last}"}
+        for each in data.values():
+            schema = each["contentSchema"].get("items", each["contentSchema"])
+            assert schema["$ref"].rpartition("/")[2] in document["components"]["schemas"]
+
+
 def test_patient_text_is_never_a_query_parameter():
     document = json.loads(openapi.document())
     names = {

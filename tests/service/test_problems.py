@@ -49,3 +49,12 @@ async def test_the_frameworks_errors_are_problems_too(gateway, method, path, sta
 async def test_allow_header_is_kept(gateway):
     response = await gateway.client.get("/generate-report")
     assert response.headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [("/jobs", "GET, POST"), ("/jobs/1", "DELETE, GET"), ("/generate-image", "POST")],
+)
+async def test_a_wrong_method_is_told_all_right_ones(gateway, path, methods):
+    response = await gateway.client.options(path)
+    assert (response.status_code, response.headers["allow"]) == (405, methods)

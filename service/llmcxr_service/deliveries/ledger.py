@@ -98,6 +98,8 @@ class Ledger:
             state: only those in this state.
             limit: at most so many.
         """
+        if state is State.FAILED:  # such an attempt is never the newest of its delivery
+            return []
         found: list[Entry] = []
         for row in self._newest(state):
             entry = _entry(row)

@@ -156,6 +156,9 @@ async def test_unknown_deliveries_are_404(start_delivering, archive_url):
                 assert answer.headers["content-type"] == "application/problem+json"
         answer = await running.gateway.client.get("/deliveries", params={"state": "lost"})
         assert answer.status_code == 422
+        # An attempt that failed is part of a delivery's history, never the newest of it.
+        answer = await running.gateway.client.get("/deliveries", params={"state": "failed"})
+        assert (answer.status_code, answer.json()) == (200, {"deliveries": []})
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
