@@ -11,10 +11,10 @@ from functools import partial
 from starlette.responses import Response
 
 from llmcxr_models.errors import InvalidRadiograph
-from llmcxr_models.report import Report
 from llmcxr_service.answer_headers import image_headers, text_headers
 from llmcxr_service.answers import ImageAnswer, ReportAnswer
-from llmcxr_service.draft import DraftReport, SyntheticRadiograph
+from llmcxr_service.draft import SyntheticRadiograph
+from llmcxr_service.drafted import drafted
 from llmcxr_service.outputs.formats import (
     DICOM,
     IMAGES_DICOM,
@@ -56,16 +56,7 @@ async def report_response(
 ) -> Response:
     """A drafted report in one of `REPORT_MEDIA_TYPES`; raises as `formats.render` does."""
     preprocessing = runtime.checkpoint.manifest.preprocessing.name
-    draft = DraftReport(
-        report=Report.parse(answer.text),
-        observations=answer.observations,
-        model=runtime.model,
-        how=how,
-        preprocessing=preprocessing,
-        created=datetime.now().astimezone(),
-        source=source,
-        warnings=answer.warnings,
-    )
+    draft = drafted(answer, how, model=runtime.model, preprocessing=preprocessing, source=source)
     output = REPORT_MEDIA_TYPES[media_type]
     loop = asyncio.get_running_loop()
     body = await loop.run_in_executor(runtime.executor, partial(render, draft, output))

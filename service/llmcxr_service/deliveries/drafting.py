@@ -8,13 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 
 from llmcxr_models.errors import InvalidInput
-from llmcxr_models.report import Report
 from llmcxr_service.deliveries.outcome import Reason, SendFailed
 from llmcxr_service.deliveries.spool import Spool
 from llmcxr_service.draft import DraftReport
+from llmcxr_service.drafted import drafted
 from llmcxr_service.errors import NotAcceptable
 from llmcxr_service.generator import Sampling
 from llmcxr_service.inference import Inference
@@ -75,15 +74,12 @@ class Drafting:
         sampling = Sampling(seed, options.temperature, options.top_p)
         answer = await self._inference.report(data, "", sampling, options.max_tokens)
         self._inference.metrics.reports.labels(Door.QUEUE.value).inc()
-        return DraftReport(
-            report=Report.parse(answer.text),
-            observations=answer.observations,
+        return drafted(
+            answer,
+            HowDrawn(sampling, options.max_tokens),
             model=self._model,
-            how=HowDrawn(sampling, options.max_tokens),
             preprocessing=self._inference.manifest.preprocessing.name,
-            created=datetime.now(UTC),
             source=source,
-            warnings=answer.warnings,
         )
 
     def _rendered(self, draft: DraftReport, outputs: tuple[Output, ...]) -> Mapping[str, bytes]:

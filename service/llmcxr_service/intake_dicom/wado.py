@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Generator, Mapping
+from collections.abc import AsyncIterator, Mapping
 
 import httpx
 from dicomweb_client.uri import URI
 
-from llmcxr_service.deliveries.destinations import Credentials, Tls, authorization
+from llmcxr_service.deliveries.destinations import Tls
 from llmcxr_service.errors import (
     BodyTooLarge,
-    InstanceNotFound,
     SourceMisbehaved,
-    SourceRefused,
     SourceTimeout,
     SourceUnavailable,
     UnknownSource,
 )
+from llmcxr_service.intake_dicom.archive_client import archive_client, check_status
 from llmcxr_service.intake_dicom.multipart_related import (
     MultipartError,
+    Part,
     parse_boundary,
     read_parts,
 )
@@ -33,7 +33,6 @@ from llmcxr_service.schemas import DicomwebInstance
 
 _DICOM = "application/dicom"
 _ACCEPT = f'multipart/related; type="{_DICOM}"; transfer-syntax=*, {_DICOM}; q=0.5'
-_CONNECT_SECONDS = 10.0
 _FRAMING_BYTES = 64 * 1024
 """Room for boundaries and headers beside the instance."""
 
@@ -77,19 +76,13 @@ class Archives:
             raise SourceUnavailable("The archive cannot be reached.") from None
 
     def _client(self, source: Source) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            auth=_Identification(source.credentials),
-            verify=self._tls[source.name],
-            timeout=httpx.Timeout(source.timeout_seconds, connect=_CONNECT_SECONDS),
-            follow_redirects=False,
-            trust_env=False,
-        )
+        return archive_client(source, self._tls[source.name])
 
     async def _fetch(self, client: httpx.AsyncClient, url: str) -> bytes:
         # No compression: a small answer could become one of any size.
         headers = {"Accept": _ACCEPT, "Accept-Encoding": "identity"}
         async with client.stream("GET", url, headers=headers) as response:
-            _check_status(response.status_code)
+            check_status(response.status_code)
             content_type = response.headers.get("content-type", "")
             body = self._bounded(response.aiter_raw())
             if content_type.split(";")[0].strip().lower() == _DICOM:
@@ -98,16 +91,20 @@ class Archives:
             return await self._single_part(body, content_type)
 
     async def _single_part(self, body: AsyncIterator[bytes], content_type: str) -> bytes:
+        found: Part | None = None
         try:
             boundary = parse_boundary(content_type, _DICOM)
-            parts = [p async for p in read_parts(body, boundary, max_part_bytes=self._max_bytes)]
+            async for part in read_parts(body, boundary, max_part_bytes=self._max_bytes):
+                if found is not None:  # before millions of empty ones are gathered
+                    raise _not_one()
+                found = part
         except MultipartError:
             raise SourceMisbehaved("The archive's answer is no multipart/related.") from None
-        if len(parts) != 1:
-            raise SourceMisbehaved("The archive did not answer exactly one instance.")
-        if parts[0].too_large:
+        if found is None:
+            raise _not_one()
+        if found.too_large:
             raise self._too_large()
-        return parts[0].data
+        return found.data
 
     async def _bounded(self, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         received = 0
@@ -121,37 +118,9 @@ class Archives:
         return BodyTooLarge(f"The instance has more than {self._max_bytes} bytes.")
 
 
+def _not_one() -> SourceMisbehaved:
+    return SourceMisbehaved("The archive did not answer exactly one instance.")
+
+
 def _url(source: Source, wanted: DicomwebInstance) -> str:
     return str(URI(str(source.url).rstrip("/"), wanted.study, wanted.series, wanted.instance))
-
-
-class _Identification(httpx.Auth):
-    """Says who we are, with the secret as it is in its file now."""
-
-    def __init__(self, credentials: Credentials) -> None:
-        try:
-            self._secret = authorization(credentials)
-        except (OSError, ValueError):
-            raise SourceRefused("A secret for the archive cannot be read.") from None
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        if isinstance(self._secret, tuple):
-            yield from httpx.BasicAuth(*self._secret).auth_flow(request)
-            return
-        if self._secret is not None:
-            request.headers["Authorization"] = f"Bearer {self._secret}"
-        yield request
-
-
-def _check_status(status: int) -> None:
-    if status == httpx.codes.OK:
-        return
-    if status in (httpx.codes.NOT_FOUND, httpx.codes.GONE):
-        raise InstanceNotFound("The archive does not have this instance.")
-    if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-        raise SourceRefused("The archive does not accept who we are.")
-    if status in (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE):
-        raise SourceUnavailable("The archive has too much to do.")
-    if status == httpx.codes.GATEWAY_TIMEOUT:
-        raise SourceTimeout("The archive did not answer in time.")
-    raise SourceMisbehaved("The archive answered with an error.")
