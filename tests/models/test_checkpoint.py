@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from tests.judges import SMALL, drawn_judge, with_judge
 
 from llmcxr_models.checkpoint import (
     MANIFEST,
@@ -23,6 +24,7 @@ from llmcxr_models.checkpoint import (
     write_manifest,
 )
 from llmcxr_models.errors import DigestMismatch, InvalidCheckpoint
+from llmcxr_models.judge import JUDGE_WEIGHTS
 from llmcxr_models.vqgan import VqGan
 
 
@@ -144,3 +146,29 @@ def test_a_tokenizer_of_another_size(checkpoint_path: Path) -> None:
     _edit(checkpoint_path, grow)
     with pytest.raises(InvalidCheckpoint):
         Checkpoint.open(checkpoint_path).load_tokenizer()
+
+
+def test_a_checkpoint_may_carry_a_judge(checkpoint_path: Path, tmp_path: Path) -> None:
+    plain = read_manifest(checkpoint_path)
+    assert plain.judge is None
+    assert "judge" not in plain.to_dict()  # older checkpoints keep their digest
+    assert Checkpoint.open(checkpoint_path).load_judge() is None
+    path = with_judge(checkpoint_path, tmp_path / "judged", drawn_judge())
+    checkpoint = Checkpoint.open(path)
+    assert checkpoint.manifest.judge == SMALL
+    assert checkpoint.manifest.digest != plain.digest
+    judge = checkpoint.load_judge()
+    assert judge is not None
+    assert judge.is_same_as(drawn_judge())
+    save_file({"head.weight": torch.zeros(2, 2)}, path / JUDGE_WEIGHTS)
+    with pytest.raises(DigestMismatch):
+        Checkpoint.open(path)
+    with pytest.raises(InvalidCheckpoint):
+        Checkpoint.open(path, verify=False).load_judge()
+
+
+@pytest.mark.parametrize("judge", [[], "x", {}, {"findings": []}, {"findings": ["Edema"], "x": 1}])
+def test_a_judge_that_is_described_otherwise(checkpoint_path: Path, judge: object) -> None:
+    _edit(checkpoint_path, lambda values: values.update(judge=judge))
+    with pytest.raises(InvalidCheckpoint):
+        Checkpoint.open(checkpoint_path)

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.checkpoints import build_checkpoint
+from tests.judges import drawn_judge, with_judge
 from tests.service.conftest import serve
 
+from llmcxr_models.checkpoint import Checkpoint
 from llmcxr_service.app import create_app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,6 +28,18 @@ def blocks(language: str) -> list[str]:
 
 
 EXAMPLES = [b for b in blocks("sh") if not any(word in b for word in CONFIGURED)]
+
+
+@pytest.fixture(scope="module")
+def checkpoint_path(tmp_path_factory):
+    """With a judge, which one of the examples asks for."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    return with_judge(build_checkpoint(folder / "plain"), folder / "judged", drawn_judge())
+
+
+@pytest.fixture(scope="module")
+def checkpoint(checkpoint_path):
+    return Checkpoint.open(checkpoint_path)
 
 
 @pytest.fixture
