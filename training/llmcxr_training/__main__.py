@@ -166,27 +166,55 @@ def assemble(
 
 @app.command()
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint directory.")],
+    checkpoint: Annotated[Path | None, typer.Argument(help="Checkpoint directory.")] = None,
     config: Annotated[Path, typer.Option(help="TOML file.")] = Path(
         "training/configs/evaluate-demo.toml"
     ),
+    data: Annotated[Path | None, typer.Option(help="Manifest of the radiographs.")] = None,
     split: Annotated[
         str | None, typer.Option(help="val while developing; test at the end.")
     ] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(help="single-finding-reports, single-finding-images or instructions."),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
     limit: Annotated[int | None, typer.Option(help="Radiographs at most.")] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(help="Folders of two finished evaluations, instead of a checkpoint."),
+    ] = None,
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
     """Measure a checkpoint: every published figure, intervals and baselines; resumable."""
+    if compare is not None:
+        typer.echo(_compared(*compare, output))
+        return
+    if checkpoint is None:
+        raise ConfigError("a checkpoint directory is needed, or --compare with two results")
     from llmcxr_training.evaluation.run import MARKDOWN
     from llmcxr_training.evaluation.run import evaluate as measure
     from llmcxr_training.evaluation.settings import Evaluation
 
-    options = {"split": split, "output": output, "limit": limit}
+    options = {
+        "data.manifest": data,
+        "split": split,
+        "suite": suite,
+        "output": output,
+        "limit": limit,
+    }
     given = [f"{name}={value}" for name, value in options.items() if value is not None]
     settings = read_config(config, Evaluation, [*overrides, *given])
     measure(checkpoint, settings)
     typer.echo((settings.output / MARKDOWN).read_text(encoding="utf-8"))
+
+
+def _compared(first: Path, second: Path, output: Path | None) -> str:
+    from llmcxr_training.evaluation.compare import COMPARE_MARKDOWN, compare
+
+    folder = output or second / f"compared-with-{first.resolve().name}"
+    compare(first, second, folder)
+    return (folder / COMPARE_MARKDOWN).read_text(encoding="utf-8")
 
 
 @app.command()

@@ -22,6 +22,7 @@ from llmcxr_models.judge import Judge, JudgeConfig
 from llmcxr_models.prompt import Task
 from llmcxr_training.datasets import JsonlData
 from llmcxr_training.evaluation.answers import LogProbabilities, Question, TokenIds
+from llmcxr_training.evaluation.run import evaluate
 from llmcxr_training.evaluation.settings import Evaluation, Language
 from llmcxr_training.release import publish
 from llmcxr_training.run_state import write_json
@@ -136,15 +137,41 @@ def judge_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(
     tmp_path: Path, evaluated_data: Path, judge_folder: Path, base_folder: Path
 ) -> Evaluation:
-    folder = evaluated_data.parent
+    return settings_of(tmp_path / "results", evaluated_data, judge_folder, base_folder)
+
+
+@pytest.fixture(scope="session")
+def finished(
+    tmp_path_factory: pytest.TempPathFactory,
+    checkpoint_path: Path,
+    evaluated_data: Path,
+    judge_folder: Path,
+    base_folder: Path,
+) -> tuple[Path, Path]:
+    """Results of two writers on the same radiographs: one that calls every heart enlarged, and
+    one that calls every patient well.
+    """
+    folder = tmp_path_factory.mktemp("finished")
+    checkpoint = Checkpoint.open(checkpoint_path)
+    texts = {"ill": "The heart is enlarged. Cardiomegaly.", "well": "No acute abnormality."}
+    for name, text in texts.items():
+        config = settings_of(folder / name, evaluated_data, judge_folder, base_folder)
+        model = ScriptedModel(checkpoint, text)
+        evaluate(checkpoint_path, config, lambda model=model: model)
+    return folder / "ill", folder / "well"
+
+
+def settings_of(output: Path, data: Path, judge: Path, base: Path) -> Evaluation:
+    """An evaluation of drawn pictures."""
+    folder = data.parent
     return Evaluation(
-        data=JsonlData(manifest=evaluated_data),
-        judge=judge_folder,
-        base=base_folder,
+        data=JsonlData(manifest=data),
+        judge=judge,
+        base=base,
         language=Language(
             test=folder / "test.txt", val=folder / "val.txt", window=64, stride=32, max_tokens=400
         ),
-        output=tmp_path / "results",
+        output=output,
         marginal_images=8,
         resamples=20,
         folds=5,

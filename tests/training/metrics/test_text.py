@@ -71,3 +71,15 @@ def test_diversity() -> None:
         pytest.approx(2 / 3)
     )
     assert distinct_reports([]) == 0.0
+
+
+def test_findings_that_occur_and_the_five() -> None:
+    reports = [EFFUSION, NORMAL, EFFUSION, NORMAL]
+    found = text_metrics(reports, reports, resamples=20)
+    # "No Finding" and the effusion occur; of the five, the effusion alone.
+    assert found["label_macro_f1_present"].value == pytest.approx(1.0)
+    assert found["label_micro_f1_5"].value == pytest.approx(1.0)
+    assert found["label_macro_f1_5"].value == pytest.approx(1 / 5)
+    doubted = text_metrics([DOUBT] * 4, reports, resamples=20)
+    assert doubted["label_micro_f1_5"].value == 0.0
+    assert doubted["label_micro_f1_5_uncertain_positive"].value == pytest.approx(2 / 3)

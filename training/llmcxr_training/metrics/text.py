@@ -164,8 +164,18 @@ def _f1_statistic(called: Table, truth: Table, average: str) -> Statistic:
 
 
 def _bleu_statistic(generated: Sequence[str], real: Sequence[str]) -> Statistic:
-    counts = np.array([_bleu_counts(g, r) for g, r in zip(generated, real, strict=True)])
-    return lambda rows: _bleu(counts[rows].sum(axis=0).tolist())
+    counts = bleu_counts(generated, real)
+    return lambda rows: bleu_of(counts[rows])
+
+
+def bleu_counts(generated: Sequence[str], real: Sequence[str]) -> NDArray[np.int64]:
+    """What a corpus's BLEU is summed from, of each pair: (N, 10)."""
+    return np.array([_bleu_counts(g, r) for g, r in zip(generated, real, strict=True)])
+
+
+def bleu_of(counts: NDArray[np.int64]) -> float:
+    """Corpus BLEU-4 in [0, 1] of the pairs with these `bleu_counts` (N, 10)."""
+    return _bleu(counts.sum(axis=0).tolist())
 
 
 def _bleu_counts(generated: str, real: str) -> list[int]:
