@@ -13,7 +13,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llmcxr_service.answer_measures import AnswerMeasures
@@ -40,6 +47,8 @@ class Metrics:
     """All metrics of one application, in a registry of its own."""
 
     def __init__(self) -> None:
+        # A series more for each counter, of which Prometheus makes nothing.
+        disable_created_metrics()
         self.registry = CollectorRegistry()
         registry = self.registry
         self.requests = Counter(
