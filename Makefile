@@ -31,6 +31,10 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/mypy scripts
 	$(BIN)/lint-imports
+	@if command -v promtool >/dev/null; then \
+	    promtool check rules deploy/prometheus/rules/*.yml && \
+	    promtool test rules deploy/prometheus/tests/*.yml; \
+	else echo "promtool is not installed (Debian: prometheus): alerts are not tested"; fi
 	$(BIN)/hadolint Dockerfile
 
 bench: setup
