@@ -28,7 +28,7 @@ const ERRORS = [
   ["missed_finding", "Finding missed", "w", "s"],
   ["location", "Wrong place or side", "e", "d"],
   ["severity", "Wrong severity or size", "r", "f"],
-  ["comparison", "Unfounded comparison", "t", "g"],
+  ["comparison", "Wrong comparison", "t", "g"],
 ];
 const GRADES = ["none", "minor", "significant"];
 
