@@ -100,10 +100,11 @@ def figures(
             continue
         drawn = json.loads(path.read_text())
         pictures = list(tokenizer.decode(torch.tensor([drawn[key] for key in KEYS])))
-        row = {}
+        row: dict[str, list[float]] = {}
         for name, judge in (("picking", picking), ("measuring", measuring)):
             judged = Picker(judge).pick(report, pictures)
-            row[name] = [judgement.agreement for judgement in judged.judgements]
+            # Both judge the same findings of the same prompt, so either both are None or none.
+            row[name] = [judgement.agreement or 0.0 for judgement in judged.judgements]
         rows.append(row)
     found: dict[str, Any] = {
         name: {key: _mean([row[name][i] for row in rows]) for i, key in enumerate(KEYS)}
