@@ -5,13 +5,15 @@
 #   make serve    the service on http://127.0.0.1:8080 (LLMCXR_HOST, LLMCXR_PORT)
 #   make check    formatting, lint, types, architecture
 #   make bench    the gateway's overhead and what concurrency gains, on this machine
-#   make reliability  faults and load against the gateway, into docs/reliability.json
+#   make reliability  contract, access, faults, load, kills, aborts: what is promised, measured, into
+#                     docs/reliability.json (hours); SHORT=1 a few of each, into runs/reliability/
 #   make train-tiny  the whole training chain on drawn pictures, in minutes, into runs/tiny/
 #   make image    the container image where no registry can be reached, and a report from it (root)
 #   make setup    only the set-up; DEVICE=cuda on a host with an NVIDIA GPU
 
 PYTHON ?= python3
 DEVICE ?=
+SHORT ?=
 BIN := .venv/bin
 
 .PHONY: demo test serve check bench reliability train-tiny image setup lock clean
@@ -41,8 +43,7 @@ bench: setup
 	@$(BIN)/python scripts/bench_gateway.py
 
 reliability: setup
-	@$(BIN)/python scripts/reliability.py faults
-	@$(BIN)/python scripts/reliability.py load
+	@$(BIN)/python scripts/reliability.py all $(if $(SHORT),--short)
 
 image:
 	@$(PYTHON) scripts/build_image.py base build try --figures docs/benchmarks/image.json

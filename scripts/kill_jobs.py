@@ -1,6 +1,6 @@
 """Kill the gateway with SIGKILL while it works on jobs, again and again, and count.
 
-    python scripts/kill_jobs.py --kills 500 --seed 1 --output docs/reliability.json
+    python scripts/reliability.py kills --kills 100
 
 A gateway with a tiny checkpoint and a scripted vLLM at its wire. A client submits batches with an
 Idempotency-Key and repeats one until it is acknowledged, as a client should; all items' reports
@@ -10,15 +10,12 @@ for each item; no answer that was once read may ever be another one later.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import json
 import os
 import platform
 import random
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -283,39 +280,3 @@ def run(
         "completions_at_the_model": len(vllm.requests),
         **figures,
     }
-
-
-def write(path: Path, figures: dict[str, Any]) -> None:
-    """Put the figures beside those of other experiments."""
-    all_figures = json.loads(path.read_text()) if path.exists() else {}
-    all_figures["jobs_killed"] = figures
-    path.write_text(json.dumps(all_figures, indent=2) + "\n")
-
-
-def main() -> None:
-    """Entry point."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=500)
-    parser.add_argument("--minutes", type=float, default=1e9, help="Stop killing after these.")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--database", help="URL of an empty PostgreSQL database; else SQLite.")
-    parser.add_argument("--output", type=Path, help="JSON file to put the figures in.")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        figures = run(
-            arguments.kills,
-            arguments.seed,
-            Path(directory),
-            arguments.database,
-            arguments.minutes,
-        )
-    for name, value in figures.items():
-        print(f"{name.replace('_', ' '):28} {value}")
-    if arguments.output:
-        write(arguments.output, figures)
-    bad = ("jobs_lost", "items_lost", "jobs_double", "answers_changed", "audit_complaints")
-    sys.exit(any(figures[name] for name in bad))
-
-
-if __name__ == "__main__":
-    main()

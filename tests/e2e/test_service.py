@@ -9,16 +9,15 @@ import asyncio
 import base64
 import io
 import os
-import re
+import random
 import signal
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import httpx
 import pytest
 from PIL.PngImagePlugin import PngImageFile
+from tests.aborts import Moment, one_wave, vllm_address
 from tests.e2e.conftest import ROOT, RunningService, alive, descendants, start_service, wait_gone
 
 pytestmark = pytest.mark.vllm
@@ -34,13 +33,6 @@ def draw(service: RunningService, **options: object) -> dict:
     )
     assert response.status_code == 200, response.text
     return response.json()
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def vllm_server(service: RunningService) -> int:
@@ -105,30 +97,13 @@ def test_many_sampled_reports_at_once_do_not_take_vllm_down(service: RunningServ
 
 
 def test_clients_that_go_away_free_vllm(service: RunningService) -> None:
-    """Many clients give up; within two seconds vLLM works on nothing of theirs any more."""
-    children = descendants(service.process.pid)
-    commands = [Path(f"/proc/{pid}/cmdline").read_text().split("\0") for pid in children]
-    (port,) = {c[c.index("--port") + 1] for c in commands if "--port" in c}
-
-    def running() -> float:
-        text = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False, timeout=20.0).text
-        counts = re.findall(r"^vllm:num_requests_(?:running|waiting){[^}]*} ([0-9.]+)$", text, re.M)
-        assert counts
-        return sum(map(float, counts))
-
-    async def give_up() -> None:
-        body = {"instruction": "Tell a long story.", "max_tokens": 256}
-        async with httpx.AsyncClient(
-            base_url=service.client.base_url, timeout=60.0, trust_env=False
-        ) as client:
-            tasks = [asyncio.ensure_future(client.post("/instruct", json=body)) for _ in range(40)]
-            await asyncio.to_thread(wait_until, lambda: running() > 0, 60.0)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    asyncio.run(give_up())
-    wait_until(lambda: running() == 0, 2.0)
+    """At every moment; within two seconds vLLM works on nothing of theirs any more."""
+    vllm = vllm_address(service.process.pid)
+    gateway = str(service.client.base_url).rstrip("/")
+    wave = asyncio.run(one_wave(gateway, vllm, random.Random(1), 40))
+    assert wave.most_running > 0
+    assert all(wave.left[moment] > 0 for moment in Moment), wave
+    assert wave.free_seconds <= 2.0
 
 
 def test_vllm_killed_is_503_meanwhile_and_comes_back(service: RunningService) -> None:
