@@ -1,29 +1,24 @@
-"""Sends hostile requests to a gateway and counts what comes of it."""
+"""Sends hostile requests through one door of a gateway and counts what comes of it."""
 
 from __future__ import annotations
 
-import ast
-import asyncio
-import json
+import hashlib
+import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import islice
-from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
-from tests.hostile.case import Case
-from tests.pictures import dicom, png
+from tests.hostile.case import AnyCase
+from tests.hostile.generator import Door
+from tests.hostile.senders import DimseSender, HttpSender, Meaning, Said, sender
+from tests.hostile.server import Hospital
 
-import llmcxr_models
-import llmcxr_service
-from llmcxr_service.problems import KINDS, MEDIA_TYPE
-
-_GOOD_EVERY = 100
+_SOUND_EVERY = 100
 _BATCH = 185
 
 
@@ -32,31 +27,42 @@ class Outcome:
     """What was seen.
 
     Attributes:
-        statuses: for each class, how often each answer came: status, problem and reason.
+        statuses: for each class, how often each answer came.
+        meanings: how often answers meant what.
         seconds: of each request, by class.
-        untyped: requests that were not refused with a documented problem, at most some.
-        good: answers to the sound files in between that were not 200.
-        rss_mib: resident memory of this process after the warm-up, and the most since.
+        untyped: requests that were not refused as documented, at most some.
+        sound: answers to the sound files in between.
+        kept: hostile instances that were taken into the queue.
+        sound_kept: sound ones.
+        rss_mib: resident memory of the gateway after the warm-up, and now and then since.
+        died: whether the gateway ended.
+        digest: SHA-256 of all cases in their order.
     """
 
     statuses: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    meanings: Counter[Meaning] = field(default_factory=Counter)
     seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    untyped: list[tuple[Case, str]] = field(default_factory=list)
-    good: list[int] = field(default_factory=list)
+    untyped: list[tuple[AnyCase, str]] = field(default_factory=list)
+    sound: Counter[str] = field(default_factory=Counter)
+    kept: int = 0
+    sound_kept: int = 0
     rss_mib: list[float] = field(default_factory=list)
+    died: bool = False
+    digest: str = ""
 
     @property
     def count(self) -> int:
         """Requests in all."""
         return sum(map(len, self.seconds.values()))
 
-    def with_status(self, first: int) -> int:
-        """How many answers had a status of this hundred."""
+    @property
+    def server_errors(self) -> int:
+        """Answers 5xx that do not say of an archive that it failed."""
         return sum(
             number
             for counter in self.statuses.values()
             for answer, number in counter.items()
-            if int(answer[:3]) // 100 == first
+            if answer.startswith("5") and " source" not in answer
         )
 
     def percentile(self, percent: float, kind: str | None = None) -> float:
@@ -70,94 +76,92 @@ class Outcome:
         return max(self.rss_mib) - self.rss_mib[0] if self.rss_mib else 0.0
 
 
-async def attack(
-    client: httpx.AsyncClient, cases: Iterable[Case], *, concurrency: int, warm_up: int = 0
+def attack(
+    hospital: Hospital,
+    door: Door,
+    cases: Iterable[AnyCase],
+    *,
+    concurrency: int,
+    warm_up: int = 0,
 ) -> Outcome:
     """Send every case, and a sound file now and then.
 
     Args:
-        client: of the gateway.
+        hospital: whom to attack; a process of its own, so that making requests is not its time.
+        door: where.
         cases: what to send.
         concurrency: requests at once.
         warm_up: requests before the memory's starting point is taken.
     """
-    outcome = Outcome()
+    run = _Attack(hospital, warm_up)
+    digest = hashlib.sha256()
     source = iter(cases)
-    # Made beforehand, for making them takes time too; and not on the gateway's event loop.
-    while batch := await asyncio.to_thread(lambda: list(islice(source, _BATCH))):
-        waiting = iter(batch)
-        await asyncio.gather(
-            *(_send(client, waiting, outcome, warm_up) for _ in range(concurrency))
-        )
-    outcome.rss_mib.append(resident_mib())
-    return outcome
+    senders = [sender(hospital, door) for _ in range(concurrency)]
+    with ThreadPoolExecutor(concurrency) as pool:
+        # Made beforehand, so that making them is no part of the time of sending.
+        while not run.outcome.died and (batch := list(islice(source, _BATCH))):
+            for case in batch:
+                digest.update(hashlib.sha256(case.kind.encode() + case.identity).digest())
+            waiting = _Shared(iter(batch))
+            for done in [pool.submit(run.send_all, each, waiting) for each in senders]:
+                done.result()
+    for each in senders:
+        each.close()
+    run.outcome.digest = digest.hexdigest()
+    run.outcome.rss_mib.append(hospital.server.resident_mib)
+    run.outcome.died = not hospital.server.is_alive
+    return run.outcome
 
 
-async def _send(
-    client: httpx.AsyncClient, cases: Iterator[Case], outcome: Outcome, warm_up: int
-) -> None:
-    for case in cases:
-        started = time.perf_counter()
-        response = await client.post(
-            case.path, content=case.content, headers=case.headers, params=case.params
-        )
-        outcome.seconds[case.kind].append(time.perf_counter() - started)
-        answer, typed = describe(response)
-        outcome.statuses[case.kind][answer] += 1
-        if not typed and len(outcome.untyped) < 200:
-            outcome.untyped.append((case, answer))
-        if outcome.count % _GOOD_EVERY == 0:
-            outcome.good.append(await _send_good(client, outcome.count))
-        if outcome.count >= warm_up and outcome.count % 20 == 0:
-            outcome.rss_mib.append(resident_mib())
+class _Shared:
+    """An iterator that several threads take from."""
+
+    def __init__(self, cases: Iterator[AnyCase]) -> None:
+        self._cases, self._lock = cases, threading.Lock()
+
+    def __iter__(self) -> _Shared:
+        return self
+
+    def __next__(self) -> AnyCase:
+        with self._lock:
+            return next(self._cases)
 
 
-async def _send_good(client: httpx.AsyncClient, seed: int) -> int:
-    data = dicom(seed) if seed // _GOOD_EVERY % 2 else png(seed)
-    headers = {"Content-Type": "application/octet-stream"}
-    return (await client.post("/generate-report", content=data, headers=headers)).status_code
+class _Attack:
+    def __init__(self, hospital: Hospital, warm_up: int) -> None:
+        self._hospital, self._warm_up = hospital, warm_up
+        self._lock = threading.Lock()
+        self.outcome = Outcome()
 
+    def send_all(self, sender: HttpSender | DimseSender, cases: _Shared) -> None:
+        for case in cases:
+            started = time.perf_counter()
+            try:
+                said = sender.send(case)
+            except (httpx.TransportError, ConnectionError, TimeoutError) as error:
+                said = Said(f"no answer: {type(error).__name__}", Meaning.UNTYPED)
+                if not self._hospital.server.is_alive:
+                    self.outcome.died = True
+                    return
+            if self._count(case, said, time.perf_counter() - started - said.waited):
+                self._count_sound(sender.send_sound(self.outcome.count))
 
-def describe(response: httpx.Response) -> tuple[str, bool]:
-    """Status, problem and reason in one line; and whether it is a documented refusal."""
-    status = response.status_code
-    if response.headers.get("content-type") != MEDIA_TYPE:
-        return f"{status}", False
-    problem: dict[str, Any] = json.loads(response.content)
-    slug, reason = problem["type"].removeprefix("/problems/"), problem.get("reason")
-    documented = {(kind.status, kind.slug) for kind in KINDS.values()}
-    typed = 400 <= status < 500 and (status, slug) in documented and reason in known_reasons()
-    return f"{status} {slug} {reason}", typed
+    def _count(self, case: AnyCase, said: Said, seconds: float) -> bool:
+        """Whether it is time for a sound file."""
+        outcome = self.outcome
+        with self._lock:
+            outcome.seconds[case.kind].append(seconds)
+            outcome.statuses[case.kind][said.text] += 1
+            outcome.meanings[said.meaning] += 1
+            outcome.kept += said.kept
+            if said.meaning is Meaning.UNTYPED and len(outcome.untyped) < 200:
+                outcome.untyped.append((case, said.text))
+            count = outcome.count
+            if count >= self._warm_up and count % 20 == 0:
+                outcome.rss_mib.append(self._hospital.server.resident_mib)
+            return count % _SOUND_EVERY == 0
 
-
-@cache
-def known_reasons() -> frozenset[str]:
-    """Every reason that stands in the source of models and service."""
-    found: set[str] = set()
-    for package in (llmcxr_models, llmcxr_service):
-        for path in Path(package.__file__).parent.rglob("*.py"):
-            found |= _reasons(ast.parse(path.read_text()))
-    return frozenset(found)
-
-
-def _reasons(tree: ast.Module) -> set[str]:
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.keyword):
-            name: str | None = node.arg
-        elif isinstance(node, ast.Assign):
-            name = getattr(node.targets[0], "id", None)
-        else:
-            continue
-        value = getattr(node.value, "value", None)
-        if name in {"reason", "default_reason"} and isinstance(value, str):
-            found.add(value)
-    return found
-
-
-def resident_mib() -> float:
-    """Resident memory of this process, MiB."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    raise OSError("the kernel does not say how much memory this process has")
+    def _count_sound(self, said: Said) -> None:
+        with self._lock:
+            self.outcome.sound[said.text] += 1
+            self.outcome.sound_kept += said.kept

@@ -1,4 +1,4 @@
-"""One hostile request, and the small parts that hostile files are made of."""
+"""One hostile request of whatever door, and the small parts that hostile files are made of."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import struct
 import zlib
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydicom import dcmread
@@ -23,13 +23,30 @@ JPEG_LOSSLESS = "1.2.840.10008.1.2.4.70"
 JPEG_LS = "1.2.840.10008.1.2.4.80"
 JPEG_2000 = "1.2.840.10008.1.2.4.90"
 PIXEL_DATA = b"\xe0\x7f\x10\0O"
+MOST_BYTES = 4 * 1024 * 1024
+"""Of one file, as the gateway under attack is set."""
 
 Dice = random.Random
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What the hostile archive says, byte by byte.
+
+    Attributes:
+        content: what it sends first, HTTP or not.
+        then: and after that.
+        again: what it repeats, where it is endless or slow.
+    """
+
+    content: bytes = field(default=b"", repr=False)
+    then: Literal["close", "reset", "silence", "endless", "drip"] = "close"
+    again: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True)
 class Case:
-    """A request that must be refused.
+    """An HTTP request that must be refused.
 
     Attributes:
         kind: its class.
@@ -37,6 +54,7 @@ class Case:
         path: where it goes.
         headers: with it.
         params: its query.
+        answer: what the archive answers, where the request makes the gateway ask it.
     """
 
     kind: str
@@ -44,6 +62,61 @@ class Case:
     path: str = "/generate-report"
     headers: dict[str, str] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
+    answer: Answer | None = None
+
+    @property
+    def identity(self) -> bytes:
+        """What makes it another case than others."""
+        said = (self.path, self.headers, self.params, self.answer)
+        more = b"" if self.answer is None else self.answer.content + self.answer.again
+        return repr(said).encode() + self.content + more
+
+
+@dataclass(frozen=True)
+class Store:
+    """A C-STORE request that must be refused, or kept and then given up.
+
+    Attributes:
+        kind: its class.
+        data: the data set's bytes, whatever they are.
+        syntax: transfer syntax of the presentation context.
+        instance: what the command says that it is.
+    """
+
+    kind: str
+    data: bytes = field(repr=False)
+    syntax: str
+    instance: str
+
+    @property
+    def identity(self) -> bytes:
+        """What makes it another case than others."""
+        return f"{self.syntax} {self.instance} ".encode() + self.data
+
+
+@dataclass(frozen=True)
+class Pdus:
+    """Bytes for the DIMSE receiver's port that are none of a sound association.
+
+    Attributes:
+        kind: their class.
+        data: the bytes.
+        associated: whether they come within an association that was accepted.
+        waits: whether the sender waits for an answer before it closes.
+    """
+
+    kind: str
+    data: bytes = field(repr=False)
+    associated: bool = False
+    waits: bool = False
+
+    @property
+    def identity(self) -> bytes:
+        """What makes it another case than others."""
+        return repr((self.associated, self.waits)).encode() + self.data
+
+
+AnyCase = Case | Store | Pdus
 
 
 def noise(dice: Dice, size: tuple[int, int] = (48, 48)) -> np.ndarray:
@@ -55,11 +128,20 @@ def noisy_picture(dice: Dice, kind: str) -> bytes:
     return save(noise(dice), kind)
 
 
+def uid(dice: Dice) -> str:
+    """A UID of 35 characters, by the dice."""
+    return f"2.25.{dice.randint(10**29, 10**30 - 1)}"
+
+
+def identity(dice: Dice) -> dict[str, str]:
+    """What an instance needs to be received."""
+    return {f"{name}InstanceUID": uid(dice) for name in ("SOP", "Study", "Series")}
+
+
 def noisy_dicom(dice: Dice, **attributes: Any) -> bytes:
     """A sound file of 48 x 48 random pixels; keywords change attributes."""
-    uid = f"2.25.{dice.getrandbits(100)}"
     changes: dict[str, Any] = {
-        "SOPInstanceUID": uid,
+        **identity(dice),
         "Rows": 48,
         "Columns": 48,
         "PixelData": noise(dice).tobytes(),
@@ -77,6 +159,13 @@ def compressed(syntax: str, seed: int) -> bytes:
     buffer = DicomBytesIO()
     dataset.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()
+
+
+def compressed_anew(dice: Dice, syntax: str) -> bytes:
+    """One of twenty such files, as an instance of its own."""
+    data = compressed(syntax, dice.randrange(20))
+    value = data.index(b"\x08\0\x18\0UI") + 8
+    return data.replace(data[value : value + 35], uid(dice).encode())
 
 
 @cache

@@ -20,9 +20,10 @@ from tests.hostile.case import (
     Dice,
     before_pixels,
     codestream,
-    compressed,
+    compressed_anew,
     element,
     encapsulated,
+    identity,
     in_syntax,
     item,
     noisy_dicom,
@@ -88,7 +89,7 @@ def pixel_length(dice: Dice) -> bytes:
 
 
 def rle_dimensions(dice: Dice) -> bytes:
-    data = compressed(RLE, dice.randrange(20))
+    data = compressed_anew(dice, RLE)
     rows, columns = dice.randint(16_385, 65_535), dice.randint(16_385, 65_535)
     for number, size in ((0x10, rows), (0x11, columns)):
         tag = struct.pack("<HH2sH", 0x28, number, b"US", 2)
@@ -122,7 +123,7 @@ def preamble(dice: Dice) -> bytes:
 
 def truncated(dice: Dice) -> bytes:
     syntax = dice.choice([None, None, RLE, JPEG_LS, JPEG_2000])
-    data = noisy_dicom(dice) if syntax is None else compressed(syntax, dice.randrange(20))
+    data = noisy_dicom(dice) if syntax is None else compressed_anew(dice, syntax)
     return data[: dice.randint(132, len(data) - 40)]
 
 
@@ -240,7 +241,8 @@ def decoder_killers(dice: Dice) -> bytes:
     frame[102] = 23
     for _ in range(dice.randint(0, 5)):
         frame[dice.randrange(300, len(frame) - 2)] = dice.randrange(256)
-    return twelve_bit(bytes(frame) + dice.randbytes(2 * dice.randrange(8)))
+    tail = dice.randbytes(2 * dice.randrange(8))
+    return twelve_bit(bytes(frame) + tail, **identity(dice))
 
 
 def jpeg_ls_garbage(dice: Dice) -> bytes:

@@ -9,19 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from fastapi import FastAPI
 from tests.checkpoints import build_checkpoint
 from tests.fakes import FakeVllm
 
 from llmcxr_models.checkpoint import Checkpoint
 from llmcxr_service.app import create_app
-from llmcxr_service.decode_pool import Restart
 from llmcxr_service.settings import Settings
 
 
 @asynccontextmanager
-async def gateway(**changes: Any) -> AsyncIterator[tuple[httpx.AsyncClient, FastAPI]]:
-    """A client of a running gateway, and its application."""
+async def gateway(**changes: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a running gateway."""
     with tempfile.TemporaryDirectory() as folder:
         path = build_checkpoint(Path(folder) / "tiny")
         manifest = Checkpoint.open(path).manifest
@@ -37,14 +35,4 @@ async def gateway(**changes: Any) -> AsyncIterator[tuple[httpx.AsyncClient, Fast
                 transport=httpx.ASGITransport(app), base_url="http://gateway", timeout=120.0
             ) as client,
         ):
-            yield client, app
-
-
-def workers_replaced(app: FastAPI) -> dict[str, int]:
-    """How many decode workers were replaced before their time, by cause."""
-    registry = app.state.runtime.metrics.registry
-    name = "llmcxr_decode_worker_restarts_total"
-    return {
-        str(reason): int(registry.get_sample_value(name, {"reason": reason}) or 0)
-        for reason in Restart
-    }
+            yield client

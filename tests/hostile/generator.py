@@ -1,13 +1,22 @@
-"""Seeded hostile requests, evenly of all classes, no two alike."""
+"""Seeded hostile requests, evenly of all classes of a door, no two alike.
+
+A door is a way in: uploads, STOW-RS, pulls from an archive (WADO-RS), DIMSE. Every class of
+files goes through each of them; each has classes of its own besides.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
 
 from tests.hostile import dicom_cases as dicom
+from tests.hostile import dimse_cases as dimse
 from tests.hostile import other_cases as other
-from tests.hostile.case import Case, Dice
+from tests.hostile import stow_cases as stow
+from tests.hostile import wado_cases as wado
+from tests.hostile.case import AnyCase, Case, Dice
 
 _ROUTES = ("/generate-report", "/reconstruct", "/answer-question")
 
@@ -46,49 +55,39 @@ FILES: dict[str, Callable[[Dice], bytes]] = {
     "documents": other.documents,
     "tiny": other.tiny,
 }
-REQUESTS: dict[str, Callable[[Dice], Case]] = {
-    "multipart": other.multipart,
-    "bad-json": other.bad_json,
-    "bad-requests": other.bad_requests,
-    "charsets": other.charsets,
-}
-KINDS = (*FILES, *REQUESTS)
 _TRIES = 50
 
 
-def hostile_cases(count: int, seed: int) -> Iterator[Case]:
-    """`count` distinct requests; the same ones for the same seed."""
-    seen: set[bytes] = set()
-    made = 0
-    spent: set[str] = set()
-    while made < count:
-        for kind in KINDS:
-            if kind in spent or made >= count:
-                continue
-            case = _unseen(kind, Dice(f"{seed}/{kind}/{made}"), seen)
-            if case is None:
-                spent.add(kind)  # this class has no more of them
-                continue
-            made += 1
-            yield case
+class Door(StrEnum):
+    """A way in."""
+
+    UPLOAD = "upload"
+    STOW = "stow-rs"
+    PULL = "wado-rs"
+    DIMSE = "dimse"
 
 
-def _unseen(kind: str, dice: Dice, seen: set[bytes]) -> Case | None:
-    for _ in range(_TRIES):
-        if kind in REQUESTS:
-            case = REQUESTS[kind](dice)
-            identity = repr((case.path, case.headers, case.params)).encode() + case.content
-        else:
-            identity = FILES[kind](dice)  # by itself, however it is sent
-            case = _sent(kind, identity, dice)
-        digest = hashlib.sha256(identity).digest()
-        if digest not in seen:
-            seen.add(digest)
-            return case
-    return None
+@dataclass(frozen=True)
+class Ways:
+    """What goes through a door.
+
+    Attributes:
+        percent: of all requests.
+        send: a file of a class as it comes through this door.
+        requests: classes that are no files.
+    """
+
+    percent: int
+    send: Callable[[str, bytes, Dice], AnyCase]
+    requests: dict[str, Callable[[Dice], AnyCase]]
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """All classes."""
+        return (*FILES, *self.requests)
 
 
-def _sent(kind: str, data: bytes, dice: Dice) -> Case:
+def _upload(kind: str, data: bytes, dice: Dice) -> Case:
     path = dice.choice(_ROUTES)
     if path != "/answer-question" and dice.random() < 0.7:
         media_type = dice.choice(["application/dicom", "application/octet-stream", "image/png"])
@@ -103,3 +102,88 @@ def _sent(kind: str, data: bytes, dice: Dice) -> Case:
     )  # fmt: skip
     headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
     return Case(kind, body, path, headers)
+
+
+DOORS: dict[Door, Ways] = {
+    Door.UPLOAD: Ways(
+        40,
+        _upload,
+        {
+            "multipart": other.multipart,
+            "bad-json": other.bad_json,
+            "bad-requests": other.bad_requests,
+            "charsets": other.charsets,
+        },
+    ),
+    Door.STOW: Ways(
+        20,
+        stow.files,
+        {
+            "stow-framing": stow.framing,
+            "stow-types": stow.types,
+            "stow-parts": stow.parts,
+            "stow-identities": stow.identities,
+        },
+    ),
+    Door.PULL: Ways(
+        20,
+        wado.files,
+        {
+            "archive-framing": wado.framing,
+            "archive-statuses": wado.statuses,
+            "archive-http": wado.broken_http,
+            "archive-endless": wado.endless,
+            "archive-silence": wado.silence,
+            "archive-others": wado.other_instances,
+            "pull-requests": wado.requests,
+        },
+    ),
+    Door.DIMSE: Ways(
+        20,
+        dimse.files,
+        {
+            "association-requests": dimse.association_requests,
+            "association-titles": dimse.titles,
+            "pdu-lengths": dimse.pdu_lengths,
+            "pdu-types": dimse.pdu_types,
+            "data-values": dimse.values,
+            "command-sets": dimse.commands,
+            "other-protocols": dimse.other_protocols,
+            "large-data-sets": dimse.large,
+            "renamed-instances": dimse.renamed,
+        },
+    ),
+}
+
+
+def hostile_cases(door: Door, count: int, seed: int) -> Iterator[AnyCase]:
+    """`count` distinct requests through a door; the same ones for the same seed."""
+    seen: set[bytes] = set()
+    made = 0
+    spent: set[str] = set()
+    while made < count:
+        for kind in DOORS[door].kinds:
+            if kind in spent or made >= count:
+                continue
+            case = _unseen(door, kind, Dice(f"{seed}/{door}/{kind}/{made}"), seen)
+            if case is None:
+                spent.add(kind)  # this class has no more of them
+                continue
+            made += 1
+            yield case
+
+
+def _unseen(door: Door, kind: str, dice: Dice, seen: set[bytes]) -> AnyCase | None:
+    ways = DOORS[door]
+    for _ in range(_TRIES):
+        if kind in ways.requests:
+            case = ways.requests[kind](dice)
+            identity = case.identity
+        else:
+            identity = FILES[kind](dice)  # by itself, however it is sent
+            case = ways.send(kind, identity, dice)
+        digest = hashlib.sha256(identity).digest()
+        if digest not in seen:
+            seen.add(digest)
+            return case
+    return None

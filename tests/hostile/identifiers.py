@@ -1,4 +1,4 @@
-"""Fifty canaries, and requests that carry them where a patient's identity may stand."""
+"""Canaries, more than fifty, and uploads that carry them where a patient's identity may stand."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ OTHERS = (
     "indication", "question", "part-header", "query-name", "query-value", "path", "user-agent",
     "authorization", "cookie", "request-id", "header-name", "json-key",
 )  # fmt: skip
-NAMES = (*TEXT_ATTRIBUTES, *CODE_ATTRIBUTES, *UID_ATTRIBUTES, *OTHERS)
+OF_OTHER_DOORS = (
+    "boundary", "part-type", "path-UID", "source-name", "archive-body", "archive-header",
+    "destination-body", "calling-ae", "called-ae", "user-identity", "PDU",
+)  # fmt: skip
+NAMES = (*TEXT_ATTRIBUTES, *CODE_ATTRIBUTES, *UID_ATTRIBUTES, *OTHERS, *OF_OTHER_DOORS)
 
 
 def _canary(name: str) -> str:
@@ -59,10 +63,14 @@ class Request:
 
 
 def request(number: int, dice: Dice) -> Request:
-    """The next request; every kind comes in turn, and always with canaries in its headers."""
+    """The next upload; every kind comes in turn, and always with canaries in its headers."""
     kinds = (_sound, _damaged, _codes, _syntax, _number, _png, _jpeg, _form, _bad_form, _question,
              _query, _private_query, _path, _json, _text, _media_type, _long)  # fmt: skip
-    made = kinds[number % len(kinds)](dice)
+    return with_headers(kinds[number % len(kinds)](dice))
+
+
+def with_headers(made: Request) -> Request:
+    """The same request with canaries in its headers."""
     headers = {
         "User-Agent": CANARIES["user-agent"],
         "Authorization": f"Bearer {CANARIES['authorization']}",
@@ -73,7 +81,8 @@ def request(number: int, dice: Dice) -> Request:
     return Request(made.content, made.path, headers | made.headers, made.params, made.method)
 
 
-def _patient(dice: Dice, **changes: str) -> bytes:
+def patient(dice: Dice, **changes: str) -> bytes:
+    """A sound radiograph with a canary in every attribute that may hold one."""
     attributes = {name: CANARIES[name] for name in (*TEXT_ATTRIBUTES, *UID_ATTRIBUTES)}
     attributes["PatientBirthDate"] = CANARIES["PatientBirthDate"]
     data = noisy_dicom(dice, **{**attributes, **changes})
@@ -86,23 +95,28 @@ def _raw(content: bytes, **params: str) -> Request:
 
 
 def _sound(dice: Dice) -> Request:
-    return _raw(_patient(dice), **({} if dice.random() < 0.5 else {"seed": "x"}))
+    return _raw(patient(dice), **({} if dice.random() < 0.5 else {"seed": "x"}))
 
 
 def _damaged(dice: Dice) -> Request:
-    data = bytearray(_patient(dice))
+    return _raw(damaged(dice))
+
+
+def damaged(dice: Dice) -> bytes:
+    """A file with wrong bytes, and often not to its end."""
+    data = bytearray(patient(dice))
     for _ in range(dice.randint(1, 8)):
         data[dice.randrange(132, len(data))] = dice.randrange(256)
-    return _raw(bytes(data[: dice.randint(len(data) // 3, len(data))]))
+    return bytes(data[: dice.randint(len(data) // 3, len(data))])
 
 
 def _codes(dice: Dice) -> Request:
     name = dice.choice(CODE_ATTRIBUTES)
-    return _raw(_patient(dice, **{name: CANARIES[name]}))
+    return _raw(patient(dice, **{name: CANARIES[name]}))
 
 
 def _syntax(dice: Dice) -> Request:
-    data = _patient(dice)
+    data = patient(dice)
     value = CANARIES["TransferSyntaxUID"]
     old = b"UI\x14\x001.2.840.10008.1.2.1\0"
     new = b"UI" + (len(value) + len(value) % 2).to_bytes(2, "little") + value.encode()
@@ -112,7 +126,7 @@ def _syntax(dice: Dice) -> Request:
 def _number(dice: Dice) -> Request:
     word = CANARIES["malformed-number"]
     stand_in = "9" * len(word)
-    data = _patient(dice, WindowCenter=stand_in)
+    data = patient(dice, WindowCenter=stand_in)
     return _raw(data.replace(stand_in.encode(), word.encode(), 1))
 
 
@@ -145,7 +159,7 @@ def _parts(parts: list[tuple[str, bytes]], path: str) -> Request:
 
 def _file(dice: Dice) -> tuple[str, bytes]:
     extra = f"\r\nX-Patient: {CANARIES['part-header']}"
-    return f'name="file"; filename="{CANARIES["form-file-name"]}.dcm"{extra}', _patient(dice)
+    return f'name="file"; filename="{CANARIES["form-file-name"]}.dcm"{extra}', patient(dice)
 
 
 def _form(dice: Dice) -> Request:
@@ -166,7 +180,7 @@ def _question(dice: Dice) -> Request:
 
 
 def _query(dice: Dice) -> Request:
-    made = _raw(_patient(dice))
+    made = _raw(patient(dice))
     return Request(
         made.content,
         made.path,
@@ -176,7 +190,7 @@ def _query(dice: Dice) -> Request:
 
 
 def _private_query(dice: Dice) -> Request:
-    return _raw(_patient(dice), indication=CANARIES["query-value"])
+    return _raw(patient(dice), indication=CANARIES["query-value"])
 
 
 def _path(dice: Dice) -> Request:
@@ -209,7 +223,7 @@ def _media_type(dice: Dice) -> Request:
     headers = dice.choice(
         [{"Content-Type": f"application/{word}"}, {"Accept": f"application/{word}"}]
     )
-    return Request(_patient(dice), headers=headers)
+    return Request(patient(dice), headers=headers)
 
 
 def _long(dice: Dice) -> Request:

@@ -23,11 +23,11 @@ def twelve_bit_codestream() -> bytes:
     return zlib.decompress(base64.b64decode(TWELVE_BITS))
 
 
-def twelve_bit(codestream: bytes) -> bytes:
+def twelve_bit(codestream: bytes, **attributes: str) -> bytes:
     """A DICOM file around such a codestream."""
     return dicom(
         syntax=JPEG_EXTENDED,
-        SOPInstanceUID="2.25.1",
+        **{"SOPInstanceUID": "2.25.1", **attributes},
         Rows=48,
         Columns=64,
         BitsAllocated=16,

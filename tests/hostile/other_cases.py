@@ -105,7 +105,8 @@ def documents(dice: Dice) -> bytes:
     if kind == 0:
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("../../etc/passwd", text)
+            # Not by the name alone: that would stamp the clock's time on it.
+            archive.writestr(zipfile.ZipInfo("../../etc/passwd"), text)
         return buffer.getvalue()
     if kind < 4:
         buffer = io.BytesIO()

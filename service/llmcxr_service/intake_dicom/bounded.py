@@ -29,6 +29,7 @@ _MAX_COMMAND_BYTES = 2048
 _MIN_PDU_BYTES = 128 * 1024
 """An association request with 128 presentation contexts is longer than many a data PDU."""
 _QUEUED_MESSAGES = 1
+_ENDED = (None, None)
 _RECEIVE_BYTES = 64 * 1024
 
 
@@ -186,7 +187,13 @@ class _Messages(queue.Queue[Any]):
             queue.Full: the sender does not wait for answers, although it may not do so without
                 an asynchronous operations window (PS3.7, D.3.3.3).
         """
-        super().put(item, block=False)
+        try:
+            super().put(item, block=False)
+        except queue.Full:
+            # The mark that the connection has ended, which nobody waits for who has a message
+            # left to take. Raised, it would end the thread that has to end the association.
+            if item != _ENDED:
+                raise
 
 
 class _BoundedDimse(DIMSEServiceProvider):
