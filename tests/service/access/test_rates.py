@@ -76,6 +76,29 @@ async def test_replicas_count_together(redis: Server) -> None:
     await two.close()
 
 
+async def test_requests_to_two_gateways_count_together(
+    start_gateway: StartGateway, keys: Path, make_key: Callable[..., str], redis: Server
+) -> None:
+    settings = {
+        "open": False,
+        "keys": keys,
+        "rate_limit": "3/hour",
+        "rate_limit_store": redis.url,
+    }
+    headers = bearer(make_key(Scope.REPORT, Scope.IMAGE))
+    async with start_gateway(**settings) as one, start_gateway(**settings) as two:
+        drawn = {"report": "No effusion."}
+        answers = [
+            await one.client.post("/instruct", json={"instruction": "Hi"}, headers=headers),
+            await two.client.post("/generate-image", json=drawn, headers=headers),
+            await one.client.post("/generate-image", json=drawn, headers=headers),
+            await two.client.post("/instruct", json={"instruction": "Hi"}, headers=headers),
+            await one.client.post("/instruct", json={"instruction": "Hi"}, headers=headers),
+        ]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers[3:])
+
+
 async def test_without_its_store_each_replica_counts_alone(redis: Server) -> None:
     now = 0.0
     rates = Rates("3/hour", redis.url, clock=lambda: now)

@@ -84,19 +84,19 @@ async def test_what_passes_is_tried_again(start_working, vllm):
         assert await working.gateway.metric("llmcxr_job_items_total", **retry) >= 1
 
 
-async def test_a_job_outlives_the_gateway(start_working, vllm):
+async def test_a_job_outlives_the_gateway(start_working, vllm, database):
     vllm.delay_seconds = 0.3
-    async with start_working(jobs_concurrency=1) as working:
+    async with start_working(jobs_concurrency=1, deliveries_database=database) as working:
         name = (await working.draw(*["Cardiomegaly."] * 4)).json()["id"]
         await working.until(name, lambda job: job["progress"]["done"] >= 1)
-    async with start_working(jobs_concurrency=4) as working:
+    async with start_working(jobs_concurrency=4, deliveries_database=database) as working:
         job = await working.until_ended(name)
         assert job["progress"]["done"] == 4
 
 
-async def test_cancel_and_remove(start_working, vllm):
+async def test_cancel_and_remove(start_working, vllm, database):
     vllm.delay_seconds = 30.0
-    async with start_working(jobs_concurrency=1) as working:
+    async with start_working(jobs_concurrency=1, deliveries_database=database) as working:
         name = (await working.draw("Cardiomegaly.", "No effusion.")).json()["id"]
         await until(lambda: vllm.running > 0)
         cancelled = await working.gateway.client.delete(f"/jobs/{name}")
