@@ -67,7 +67,7 @@ def test_what_is_no_finished_evaluation(
     with pytest.raises(StudyError, match="no finished evaluation"):
         FinishedEvaluation.open(checkpoint_path, tmp_path)
     (answers,) = (finished / "work").glob("answers-*.jsonl")
-    answers.write_text("".join(answers.read_text().splitlines(keepends=True)[:-1]))
+    answers.write_text("".join(answers.read_text().splitlines(keepends=True)[1:]))
     opened = FinishedEvaluation.open(checkpoint_path, finished)
     with pytest.raises(StudyError, match="answers of the evaluation are missing"):
         opened.candidates()

@@ -119,7 +119,7 @@ def test_the_cheap_form(
     metrics = found["metrics"]
     sets = {one["name"]: one["pictures"] for one in found["sets"]}
     assert sets == {
-        "unchanged": 21, "dose-1-16": 21, "mirrored": 21, "covid": 4, "hannover": 3,
+        "unchanged": 21, "dose-1-16": 21, "mirrored": 21, "lateral": 1, "covid": 4, "hannover": 3,
     }  # fmt: skip
     assert metrics["unchanged.psnr_db"]["n"] == 12
     for name in ("dose-1-16", "mirrored"):

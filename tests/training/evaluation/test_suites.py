@@ -62,7 +62,7 @@ def test_as_many_controls_as_findings() -> None:
     chosen = reports.chosen(studies, 0)
     assert [s.id for s in chosen[:3]] == ["0", "1", "2"]
     assert len(chosen) == 6
-    assert {s.report.text for s in chosen[3:]} == {"The lungs are clear."}
+    assert {s.report.findings for s in chosen[3:]} == {"The lungs are clear."}
     assert reports.chosen(studies, 0) == chosen
     # What the indexers saw counts for images: two findings are not one.
     doubled = [study(0, texts[0], ("pleural effusion/small",)), *studies[1:]]

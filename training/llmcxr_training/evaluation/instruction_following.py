@@ -132,6 +132,7 @@ def greedy(
         constraint: what may not be said, and the longest answer.
     """
     size = model.get_output_embeddings().weight.shape[0]
+    generate: Any = model.generate
     how = GenerationConfig(
         do_sample=False,
         max_new_tokens=constraint.max_tokens,
@@ -150,7 +151,7 @@ def greedy(
             ids[row, longest - len(prompt) :] = torch.tensor(prompt)
             mask[row, longest - len(prompt) :] = 1
         device = model.device
-        out = model.generate(ids.to(device), attention_mask=mask.to(device), generation_config=how)
+        out = generate(ids.to(device), attention_mask=mask.to(device), generation_config=how)
         found += [_until_stop(answer, stop_token_ids) for answer in out[:, longest:].tolist()]
     return found
 

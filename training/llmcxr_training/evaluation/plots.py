@@ -18,7 +18,7 @@ from llmcxr_training.metrics.intervals import Interval
 # Okabe and Ito's colours can be told apart by the colour-blind.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8a8a8a"
 
-_STYLE = {
+_STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 9,
     "axes.spines.top": False,

@@ -34,7 +34,7 @@ def auroc(targets: Scores, scores: Scores) -> float:
 
 
 def measured_findings(
-    targets: Scores, findings: Sequence[str], least_positives: int = LEAST_POSITIVES
+    targets: Scores, findings: Sequence[object], least_positives: int = LEAST_POSITIVES
 ) -> list[int]:
     """Columns with at least `least_positives` present and one absent."""
     present, absent = (targets == 1).sum(axis=0), (targets == 0).sum(axis=0)
