@@ -14,13 +14,18 @@ def write_private(path: Path, data: bytes) -> None:
     """Write a new file that only its owner can read, down to the disk.
 
     Raises:
-        OSError: it is there already, or cannot be written.
+        OSError: it is there already, or cannot be written; then nothing of it is left.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        # A full disk shall not be filled by what is left of every attempt.
+        path.unlink(missing_ok=True)
+        raise
 
 
 def write_whole(new: Path, data: bytes, path: Path) -> None:

@@ -29,6 +29,7 @@ from llmcxr_service.errors import (
     IdempotencyConflict,
     IdempotencyMismatch,
     InvalidIdempotencyKey,
+    ReceiverUnavailable,
 )
 from llmcxr_service.problems import error_response
 
@@ -172,7 +173,7 @@ class Idempotency:
         if body is None:
             return
         fingerprint = _fingerprint(scope, body)
-        descriptor = await asyncio.to_thread(self._store.lock, key)
+        descriptor = await self._lock(key)
         if descriptor is None:
             raise IdempotencyConflict("A request with this key is in work.")
         try:
@@ -188,6 +189,15 @@ class Idempotency:
         finally:
             self._store.unlock(descriptor)
         await asyncio.to_thread(self._store.sweep)
+
+    async def _lock(self, key: str) -> int | None:
+        try:
+            return await asyncio.to_thread(self._store.lock, key)
+        except OSError as error:
+            # Whoever sends a key wants the work done once, and here it would be done each time.
+            fields = {"exception": type(error).__name__}
+            LOGGER.error("a key could not be kept", extra={"fields": fields})
+            raise ReceiverUnavailable(f"The {HEADER} cannot be kept at the moment.") from None
 
 
 class _Keeping:

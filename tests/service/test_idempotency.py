@@ -126,3 +126,57 @@ def test_keys_expire_and_are_swept(tmp_path):
     store.sweep_now()
     left = {path.name for path in (tmp_path / "idempotency").iterdir()}
     assert left == {"held.lock", "held.answer", "young.lock", "young.answer"}
+
+
+EVENTS = {"Idempotency-Key": "one", "Accept": "text/event-stream"}
+
+
+async def stream(gateway, body=IMAGE):
+    return await gateway.client.post("/generate-image", json=body, headers=EVENTS)
+
+
+async def test_a_stream_is_not_kept_and_is_made_anew(start, vllm):
+    async with start() as gateway:
+        first, again = await stream(gateway), await stream(gateway)
+        assert (first.status_code, again.status_code) == (200, 200)
+        assert b"event: done" in again.content
+        assert "idempotency-replayed" not in again.headers
+        assert first.content != again.content  # a seed was drawn for each
+        assert len(vllm.requests) == 2
+        # Nothing is kept, so the key is still free for another request; and that one is kept.
+        kept = await post(gateway)
+        assert (await post(gateway)).content == kept.content
+        assert (await stream(gateway)).json()["reason"] == "idempotency-mismatch"
+
+
+async def test_a_stream_in_work_holds_its_key(start, vllm):
+    vllm.delay_seconds = 1.0
+    async with start() as gateway:
+        first = asyncio.create_task(stream(gateway))
+        while not vllm.requests:  # noqa: ASYNC110 - what changes has no event
+            await asyncio.sleep(0.01)
+        for conflict in (await stream(gateway), await post(gateway)):
+            found = conflict.status_code, conflict.json()["reason"]
+            assert found == (409, "idempotency-conflict")
+        assert (await first).status_code == 200
+        assert len(vllm.requests) == 1
+
+
+async def test_a_refusal_of_a_stream_is_kept(start):
+    async with start() as gateway:
+        refused = [await stream(gateway, {"report": ""}) for _ in range(2)]
+        assert [answer.status_code for answer in refused] == [422, 422]
+        assert refused[1].headers["idempotency-replayed"] == "true"
+
+
+async def test_a_key_that_cannot_be_kept_is_refused_before_the_work(start, vllm, tmp_path):
+    async with start() as gateway:
+        (tmp_path / "spool").mkdir()
+        (tmp_path / "spool" / "idempotency").touch()  # no directory can be made here
+        refused = await post(gateway)
+        found = refused.status_code, refused.json()["type"]
+        assert found == (503, "/problems/queue-unavailable")
+        assert int(refused.headers["retry-after"]) > 0
+        assert not vllm.requests
+        (tmp_path / "spool" / "idempotency").unlink()
+        assert (await post(gateway)).status_code == 200

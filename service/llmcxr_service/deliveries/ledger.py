@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -157,12 +157,21 @@ class Ledger:
     def take_over(self, replica: str) -> int:
         """Give what a dead replica had in work back to the queue; how much that was."""
         # Of any name: jobs are in the same database.
+        ids = self.pending(replica)
+        if ids:
+            self.give_back(ids)
+        return len(ids)
+
+    def pending(self, replica: str) -> set[str]:
+        """Ids of what a replica has in work, of any name."""
         rows = self._client.list_workflows(
             status="PENDING", executor_id=replica, limit=_LONGEST_LIST
         )
-        if rows:
-            self._client.resume_workflows([row.workflow_id for row in rows])
-        return len(rows)
+        return {row.workflow_id for row in rows}
+
+    def give_back(self, ids: Collection[str]) -> None:
+        """Back to the queue with them."""
+        self._client.resume_workflows(list(ids))
 
     def forget_before(self, seconds_ago: float) -> None:
         """Remove records of what was finished so long ago."""

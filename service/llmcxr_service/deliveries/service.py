@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -32,6 +33,12 @@ LOGGER = logging.getLogger(__name__)
 SHOW_SECONDS = 10.0
 """Between two looks at the queue for the metrics and at other replicas."""
 SWEEP_SECONDS = 600.0
+STUCK_SECONDS = 2.0
+"""Between two looks for work that is in nobody's hands."""
+_KEEP_SECONDS = 10.0
+"""For an instance to be kept; a sender that is told to come again is better off than one who waits
+for a database that is locked."""
+_KEEPING_AT_ONCE = 4
 
 
 class Deliveries:
@@ -47,6 +54,12 @@ class Deliveries:
         self.ledger = ledger
         self._spool = spool
         self._model = model
+        # Threads of its own: a database that is locked must not hold those of others.
+        self._threads = ThreadPoolExecutor(_KEEPING_AT_ONCE, "keeping")
+
+    def close(self) -> None:
+        """Take nothing more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def submit(self, instance: bytes, received: Received) -> None:
         """Keep an instance and its order; when this returns they survive a `kill -9`.
@@ -55,8 +68,11 @@ class Deliveries:
             ReceiverUnavailable: it is not kept; the sender has to try again.
         """
         try:
-            await asyncio.to_thread(self._submit, instance, received)
-        except (OSError, SQLAlchemyError) as error:
+            async with asyncio.timeout(_KEEP_SECONDS):
+                await asyncio.get_running_loop().run_in_executor(
+                    self._threads, self._submit, instance, received
+                )
+        except (OSError, SQLAlchemyError) as error:  # TimeoutError is an OSError
             fields = {"exception": type(error).__name__}
             LOGGER.error("an instance could not be kept", extra={"fields": fields})
             raise ReceiverUnavailable("The instance could not be kept.") from None
@@ -109,26 +125,58 @@ async def open_deliveries(
         replicas = Replicas(spool.root, place.replica)
         show = partial(_show, ledger, worker, measures, destinations, replicas)
         sweep = partial(sweep_queue, ledger, spool, destinations)
+        stuck = Stuck(ledger, worker.running.ids, place.replica)
+        threads = ThreadPoolExecutor(1, "queue-keeper")
+        deliveries = Deliveries(ledger, spool, model)
         tasks = [
-            asyncio.create_task(_every(SHOW_SECONDS, show)),
-            asyncio.create_task(_every(SWEEP_SECONDS, sweep)),
+            asyncio.create_task(_every(SHOW_SECONDS, show, threads)),
+            asyncio.create_task(_every(SWEEP_SECONDS, sweep, threads)),
+            asyncio.create_task(_every(STUCK_SECONDS, stuck.look, threads)),
         ]
         try:
-            yield Deliveries(ledger, spool, model)
+            yield deliveries
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            deliveries.close()
+            threads.shutdown(wait=False, cancel_futures=True)
             await asyncio.to_thread(ledger.close)
     finally:
         await asyncio.to_thread(worker.stop)
 
 
-async def _every(seconds: float, work: Callable[[], None]) -> None:
+class Stuck:
+    """Notices work that is in nobody's hands, and gives it back to the queue.
+
+    So it is when the database did not take what became of an attempt, because its disk was full.
+    DBOS itself looks for such work only when the process starts.
+
+    Args:
+        ledger: the records.
+        running: ids of what runs in this process.
+        replica: its name.
+    """
+
+    def __init__(self, ledger: Ledger, running: Callable[[], frozenset[str]], replica: str) -> None:
+        self._ledger, self._running, self._replica = ledger, running, replica
+        self._idle: set[str] = set()
+
+    def look(self) -> None:
+        """What nobody works on at two looks one after the other. Blocking."""
+        idle = self._ledger.pending(self._replica) - self._running()
+        again = idle & self._idle  # at one look it may have been about to begin
+        if again:
+            self._ledger.give_back(again)
+            LOGGER.warning("work taken up again", extra={"fields": {"taken_up": len(again)}})
+        self._idle = idle - again
+
+
+async def _every(seconds: float, work: Callable[[], None], threads: Executor) -> None:
     """Do something again and again; a database that is away for a while is no end of it."""
     while True:
         try:
-            await asyncio.to_thread(work)
+            await asyncio.get_running_loop().run_in_executor(threads, work)
         except Exception as error:
             fields = {"exception": type(error).__name__}
             LOGGER.error("looking after the queue failed", extra={"fields": fields})

@@ -12,12 +12,15 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
+from sqlalchemy.exc import SQLAlchemyError
 
 from llmcxr_models.errors import CxrError, InvalidInput
 from llmcxr_service.deliveries.destinations import DRAFT, Destination, Destinations, takes
@@ -39,8 +42,17 @@ MAKE_DRAFT_GIVE_UP_HOURS = 72.0
 _STOP_SECONDS = 10
 _LOOK_SECONDS = 0.5
 
+Workflow = Callable[[dict[str, Any]], dict[str, Any]]
 MakeDraft = Callable[[str, tuple[Output, ...]], None]
 """Makes and keeps the outputs of a job; blocking. Raises CxrError."""
+
+
+class _NotRecorded(BaseException):
+    """The database did not take what became of an attempt.
+
+    No `Exception`, or DBOS would write the workflow down as failed for good as soon as it can
+    write again. So it is as after a crash: the attempt is in work, and nobody works on it.
+    """
 
 
 @dataclass(frozen=True)
@@ -81,6 +93,7 @@ class Worker:
         self._queue = parts.destinations.queue
         self._circuits = {name: Circuit() for name in self._destinations}
         self._stopping = threading.Event()
+        self.running = Running()
         self._dice = random.Random()  # noqa: S311 - jitter
         self._config: DBOSConfig = {
             "name": APPLICATION,
@@ -135,9 +148,13 @@ class Worker:
 
         for function in (draft, send):
             # A gateway that dies often is no reason to give work up: attempts are counted by us.
-            DBOS.workflow(name=function.__name__, max_recovery_attempts=None)(function)
+            self._tell(function.__name__, function)
         for name, workflow in self._also.workflows.items():
-            DBOS.workflow(name=name, max_recovery_attempts=None)(_function(workflow))
+            self._tell(name, workflow)
+
+    def _tell(self, name: str, workflow: Workflow) -> None:
+        function = self.running.watched(workflow)
+        DBOS.workflow(name=name, max_recovery_attempts=None)(function)
 
     def stop(self) -> None:
         """Let attempts in work end for some seconds; the rest is recovered at the next start."""
@@ -250,13 +267,40 @@ class Worker:
         return {"state": state, "reason": failure.cause.value, "pause": pause}
 
 
-def _function(workflow: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[..., Any]:
-    """The same as a function that DBOS can mark."""
+class Running:
+    """Which workflows run in this process."""
 
-    def run(data: dict[str, Any]) -> dict[str, Any]:
-        return workflow(data)
+    def __init__(self) -> None:
+        self._ids: Counter[str] = Counter()
+        self._lock = threading.Lock()
 
-    return run
+    def ids(self) -> frozenset[str]:
+        """Of those that run now."""
+        with self._lock:
+            return frozenset(self._ids)
+
+    def watched(self, workflow: Workflow) -> Workflow:
+        """The same as a function that DBOS can mark."""
+
+        def run(data: dict[str, Any]) -> dict[str, Any]:
+            with self._noted(str(DBOS.workflow_id)):
+                try:
+                    return workflow(data)
+                except SQLAlchemyError as error:
+                    raise _NotRecorded(type(error).__name__) from None
+
+        return run
+
+    @contextmanager
+    def _noted(self, name: str) -> Iterator[None]:
+        with self._lock:
+            self._ids[name] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._ids[name] -= 1
+                self._ids += Counter()  # forgets those at 0
 
 
 def _follow_up(work: Work, result: dict[str, Any]) -> dict[str, Any]:

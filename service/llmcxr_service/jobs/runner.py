@@ -40,6 +40,7 @@ GIVE_UP_HOURS = 24.0
 MOST_FAILURES = 5
 _LONGEST_PAUSE = 300.0
 _STOPPING_PAUSE = 2.0
+_STORAGE_PAUSE = 2.0
 
 Ask = Callable[[Item], Awaitable[tuple[Result, float | None]]]
 """Does one item as a request would; the result, and the seconds of a Retry-After."""
@@ -149,6 +150,15 @@ class Runner:
     # Steps.
 
     def _attempt(self, data: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return self._one_attempt(data)
+        except OSError as error:
+            # A full disk is no fault of the item's, and does not stay full.
+            fields = {"job": data["job"], "exception": type(error).__name__}
+            LOGGER.error("a result could not be kept", extra={"fields": fields})
+            return self._retry(data, 0, _STORAGE_PAUSE)
+
+    def _one_attempt(self, data: dict[str, Any]) -> dict[str, Any]:
         job, number = data["job"], data["number"]
         if self._store.has_result(job, number):  # the crash came right after it
             return self._ended(job)

@@ -9,10 +9,12 @@ import secrets
 import threading
 import time
 from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from dbos import DBOSClient, DBOSPortableJSONSerializer
+from dbos import DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions
 from sqlalchemy.exc import SQLAlchemyError
 
 from llmcxr_service.deliveries.place import Place
@@ -41,6 +43,9 @@ LOGGER = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 300.0
 _FULL_RETRY_SECONDS = 60
+_PATIENCE_SECONDS = 2.0
+"""For a database that is locked: what is on the disk gets into the queue later as well."""
+_BEHIND_SECONDS = 1.0
 _PAGE = 500
 _ID = re.compile(r"[0-9a-f]{32}")
 
@@ -85,11 +90,17 @@ class Jobs:
         self._spool, self._client, self._webhooks = spool, client, webhooks
         # Two at once must not both find room for the last item.
         self._admission = threading.Lock()
+        # A thread of its own: a database that is locked must not hold those of others.
+        self.queueing = ThreadPoolExecutor(1, "job-queue")
+        self.is_behind = False
 
     def submit(
         self, submission: Submission, *, caller: str, key: str = "", fingerprint: str = ""
     ) -> Job:
         """Keep a job; when this returns it survives a `kill -9`. Blocking.
+
+        What is kept is done, also where the queue's database cannot be written at the moment:
+        then it gets into the queue as soon as it can.
 
         Args:
             submission: what is to be done.
@@ -110,23 +121,35 @@ class Jobs:
             raise UnknownWebhook("No webhook of this name is configured.")
         try:
             with self._admission:
-                job = self._create(submission, self.owner(caller), key, fingerprint)
-            self._client.enqueue(*start_work(job))
-        except (OSError, SQLAlchemyError) as error:
+                job = self._create(submission, caller, key, fingerprint)
+        except OSError as error:
             fields = {"exception": type(error).__name__}
             LOGGER.error("a job could not be kept", extra={"fields": fields})
             raise ReceiverUnavailable("The job could not be kept.") from None
+        self._begin(*start_work(job))
         LOGGER.info("job kept", extra={"fields": {"job": job.id, "items": len(job.spans)}})
         return job
 
-    def _create(self, submission: Submission, owner: str, key: str, fingerprint: str) -> Job:
+    def _begin(self, how: EnqueueOptions, data: dict[str, Any]) -> None:
+        """Put a job that is kept in the queue, now or a little later."""
+        try:
+            self.queueing.submit(self._client.enqueue, how, data).result(_PATIENCE_SECONDS)
+        except TimeoutError:
+            LOGGER.warning("the queue's database does not answer; a job waits for it")
+        except SQLAlchemyError as error:
+            fields = {"exception": type(error).__name__}
+            LOGGER.error("a job is not in the queue yet", extra={"fields": fields})
+            self.is_behind = True
+
+    def _create(self, submission: Submission, caller: str, key: str, fingerprint: str) -> Job:
+        owner = self.owner(caller)
         name = self._spool.job_id("job", owner, key) if key else secrets.token_hex(16)
-        found = self.store.job(name) or self._new(name, submission, owner, fingerprint)
+        found = self.store.job(name) or self._new(name, submission, caller, fingerprint)
         if found.fingerprint != fingerprint:
             raise IdempotencyMismatch("This key came with another request before.")
         return found
 
-    def _new(self, name: str, submission: Submission, owner: str, fingerprint: str) -> Job:
+    def _new(self, name: str, submission: Submission, caller: str, fingerprint: str) -> Job:
         if self.waiting() + len(submission.inputs) > self.limits.max_waiting:
             raise Overloaded(
                 f"{self.limits.max_waiting} items may wait, which is the limit.",
@@ -140,7 +163,8 @@ class Jobs:
             id=name,
             task=submission.task.value,
             spans=tuple(spans),
-            owner=owner,
+            owner=self.owner(caller),
+            caller=caller,
             webhook=submission.webhook,
             fingerprint=fingerprint,
             created=time.time(),
@@ -215,13 +239,22 @@ class Jobs:
         return job
 
     def recover(self) -> None:
-        """Begin what a crash left between the disk and the queue; of the rest nothing changes."""
+        """Begin what is on the disk and not in the queue; of the rest nothing changes."""
+        self.is_behind = False
         for job in self.store.jobs():
             if self.store.finished(job.id) is None:
                 self._client.enqueue(*start_work(job))
 
+    def catch_up(self) -> None:
+        """Begin what could not be put in the queue when it came. Blocking."""
+        try:
+            self.recover()
+        except SQLAlchemyError:
+            self.is_behind = True
+
     def sweep(self) -> None:
-        """Forget what ended long ago: files first, then records."""
+        """Begin what others left, and forget what ended long ago: files first, then records."""
+        self.recover()
         removed = self.store.sweep(self.limits.retention_seconds)
         if removed:
             LOGGER.info("jobs removed", extra={"fields": {"removed": removed}})
@@ -256,6 +289,7 @@ async def open_jobs(
     await asyncio.to_thread(jobs.recover)
     tasks = [
         asyncio.create_task(_sweep_now_and_then(jobs)),
+        asyncio.create_task(_catch_up(jobs)),
         asyncio.create_task(measures.show_forever(store)),
     ]
     try:
@@ -265,13 +299,21 @@ async def open_jobs(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         runner.stop()
+        jobs.queueing.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(client.destroy)
+
+
+async def _catch_up(jobs: Jobs) -> None:
+    while True:
+        await asyncio.sleep(_BEHIND_SECONDS)
+        if jobs.is_behind:
+            await asyncio.get_running_loop().run_in_executor(jobs.queueing, jobs.catch_up)
 
 
 async def _sweep_now_and_then(jobs: Jobs) -> None:
     while True:
         try:
-            await asyncio.to_thread(jobs.sweep)
+            await asyncio.get_running_loop().run_in_executor(jobs.queueing, jobs.sweep)
         except Exception as error:  # a database that is away for a while is no end of it
             fields = {"exception": type(error).__name__}
             LOGGER.error("sweeping jobs failed", extra={"fields": fields})

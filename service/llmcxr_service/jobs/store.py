@@ -50,6 +50,7 @@ class Job:
         webhook: name of the one that is told of the end; empty for none.
         fingerprint: of the request that made it.
         created: seconds since the epoch.
+        caller: opaque id of who submitted it, for the audit log; empty as with `owner`.
     """
 
     id: str
@@ -59,6 +60,7 @@ class Job:
     webhook: str
     fingerprint: str
     created: float
+    caller: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,15 @@ class Item:
         task: what to do.
         data: a JSON body, or a file.
         options: form fields beside the file; None for a JSON body.
+        job: id of its job.
+        caller: id of who submitted it.
     """
 
     task: Task
     data: bytes = field(repr=False)
     options: dict[str, str] | None = field(repr=False)
+    job: str = ""
+    caller: str = ""
 
 
 @dataclass(frozen=True)
@@ -174,7 +180,8 @@ class JobStore:
                 data = file.read(length)
         except FileNotFoundError:
             return None
-        return Item(Task(job.task), data, None if options is None else options[number])
+        option = None if options is None else options[number]
+        return Item(Task(job.task), data, option, job=job.id, caller=job.caller)
 
     def put_result(self, name: str, number: int, result: Result) -> bool:
         """Keep what came of an item, unless something is kept already. Whether it was this.

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import sqlite3
 import stat
 import time
+from contextlib import closing
 
 import pytest
 from tests import pictures
@@ -186,3 +188,38 @@ def test_the_first_end_and_the_first_result_stay(tmp_path):
     assert store.finished(job.id)[0] is JobState.CANCELLED
     assert store.item(job.id, 1) is None
     assert json.loads((tmp_path / "batches" / job.id / "job").read_bytes())["id"] == job.id
+
+
+async def test_work_that_nobody_works_on_is_taken_up_again(start_working):
+    """As it is when the database does not take what became of an attempt."""
+    async with start_working() as working:
+        name = (await working.draw("Cardiomegaly.")).json()["id"]
+        await working.until_ended(name)
+        with closing(sqlite3.connect(working.spool / "queue.sqlite", timeout=30.0)) as database:
+            item = f"batch.{name}.0.1"
+            with database:
+                database.execute("DELETE FROM operation_outputs WHERE workflow_uuid = ?", (item,))
+                changed = database.execute(
+                    "UPDATE workflow_status SET status = 'PENDING' WHERE workflow_uuid = ?", (item,)
+                )
+            assert changed.rowcount == 1
+
+            def state():
+                found = database.execute(
+                    "SELECT status FROM workflow_status WHERE workflow_uuid = ?", (item,)
+                )
+                return found.fetchone()[0]
+
+            await until(lambda: state() == "SUCCESS")
+
+
+async def test_a_job_that_is_kept_gets_into_a_queue_that_is_locked_later(start_working):
+    async with start_working() as working:
+        with closing(sqlite3.connect(working.spool / "queue.sqlite", timeout=30.0)) as database:
+            database.isolation_level = None
+            database.execute("BEGIN EXCLUSIVE")
+            submitted = await working.draw("Cardiomegaly.")
+            assert submitted.status_code == 202
+            database.rollback()
+        job = await working.until_ended(submitted.json()["id"])
+        assert job["progress"]["done"] == 1
