@@ -31,7 +31,7 @@ from llmcxr_service.audit_log import AuditLog
 from llmcxr_service.auditing import Auditing, keep_synced
 from llmcxr_service.body_limit import BodyLimit
 from llmcxr_service.deadline import Deadlines
-from llmcxr_service.draining import Draining
+from llmcxr_service.draining import Draining, Ending
 from llmcxr_service.host_measures import show_host
 from llmcxr_service.idempotency import AnswerStore, Idempotency
 from llmcxr_service.item_app import item_app
@@ -64,12 +64,12 @@ def create_app(settings: Settings, *, transport: httpx.AsyncBaseTransport | None
         async with (
             keep_synced(app.state.audit, metrics.audit_failures.labels("sync").inc),
             show_host(settings, metrics.registry),
-            open_runtime(settings, metrics, transport) as runtime,
+            open_runtime(settings, metrics, transport, app.state.audit) as runtime,
         ):
             app.state.runtime = runtime
             app.state.door = door
             if runtime.jobs is not None:
-                runtime.jobs.runner.attach(ask_by(item_app(app)))
+                runtime.jobs.runner.attach(ask_by(item_app(app, metrics)))
             yield
         await door.close()
         if tracing is not None:
@@ -111,6 +111,7 @@ def create_app(settings: Settings, *, transport: httpx.AsyncBaseTransport | None
     )
     app.add_middleware(Deadlines)
     app.add_middleware(Access, door=door, routes=lambda: app.routes, registry=metrics.registry)
+    app.add_middleware(Ending)
     app.add_middleware(
         Traces, tracer=tracing.get_tracer("llmcxr") if tracing else None, routes=paths
     )

@@ -30,12 +30,17 @@ LOGGER = logging.getLogger(__name__)
 
 CHAIN = "urn:llmcxr:audit-chain"
 _FIRST = "0" * 64
-_ACTIONS = {"POST": "E", "GET": "R", "DELETE": "D", "PUT": "U", "PATCH": "U"}
-_TYPE = {
+STORE = "C-STORE"
+_ACTIONS = {"POST": "E", "GET": "R", "DELETE": "D", "PUT": "U", "PATCH": "U", STORE: "C"}
+_REQUEST = {
     "system": "http://terminology.hl7.org/CodeSystem/audit-event-type",
     "code": "rest",
     "display": "RESTful Operation",
 }
+# PS3.16, CID 400.
+_DCM = "http://dicom.nema.org/resources/ontology/DCM"
+_ITEM = {"system": _DCM, "code": "110100", "display": "Application Activity"}
+_RECEPTION = {"system": _DCM, "code": "110104", "display": "DICOM Instances Transferred"}
 _SYSTEM_OBJECT = {
     "system": "http://terminology.hl7.org/CodeSystem/audit-entity-type",
     "code": "2",
@@ -46,17 +51,18 @@ _NAME = re.compile(r"audit-(.+)\.jsonl")
 
 @dataclass(frozen=True)
 class Event:
-    """One request that was answered.
+    """One request that was answered, one item of a job worked on, or one instance received.
 
     Attributes:
         id: of the request.
-        method: of HTTP.
-        route: the pattern of its path; never what stands in it.
-        status: that was answered; 0 where nothing was.
+        method: of HTTP, or `C-STORE`.
+        route: the pattern of its path; never what stands in it. Empty for a reception.
+        status: that was answered, of HTTP also for a reception; 0 where nothing was.
         reason: machine-readable cause of a refusal; empty for none.
         caller: id of who asked; empty where nobody has to say. Kept as a keyed hash.
         model: digest of the checkpoint.
         instance: SOP Instance UID that the caller named; empty for none. Kept as a keyed hash.
+        job: id of the job whose item it was; empty for none.
     """
 
     id: str
@@ -67,6 +73,7 @@ class Event:
     caller: str = ""
     model: str = ""
     instance: str = ""
+    job: str = ""
 
 
 @dataclass(frozen=True)
@@ -170,8 +177,10 @@ class AuditLog:
             "resourceType": "AuditEvent",
             "id": event.id,
             "extension": [{"url": CHAIN, "extension": chain}],
-            "type": _TYPE,
-            "subtype": [{"system": "urn:llmcxr:route", "code": f"{event.method} {event.route}"}],
+            "type": _type(event),
+            "subtype": [
+                {"system": "urn:llmcxr:route", "code": f"{event.method} {event.route}".strip()}
+            ],
             "action": _ACTIONS.get(event.method, "E"),
             "recorded": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "outcome": _outcome(event.status),
@@ -196,6 +205,9 @@ class AuditLog:
         if event.instance:
             instance = {"system": "urn:llmcxr:instance", "value": self._hidden(event.instance)}
             yield {"what": {"identifier": instance}}
+        if event.job:
+            job = {"system": "urn:llmcxr:job", "value": event.job}
+            yield {"what": {"identifier": job}, "type": _SYSTEM_OBJECT}
 
     def _hidden(self, value: str) -> str:
         """The same for the same value, and of no use to whoever lacks the key."""
@@ -247,6 +259,12 @@ def _chain_of(line: bytes) -> tuple[int, str] | None:
         return int(sequence["valueInteger"]), str(previous["valueString"])
     except (ValueError, KeyError, IndexError, TypeError):
         return None
+
+
+def _type(event: Event) -> dict[str, str]:
+    if event.method == STORE:
+        return _RECEPTION
+    return _ITEM if event.job else _REQUEST
 
 
 def _outcome(status: int) -> str:

@@ -78,13 +78,19 @@ class Auditing:
             caller=id_in(state),
             model=self._model(),
             instance=state.get("instance", ""),
+            job=state.get("job", ""),
         )
-        try:
-            log.append(event)
-        except OSError as error:
-            fields = {"exception": type(error).__name__, "request_id": event.id}
-            LOGGER.error("an audit event is lost", extra={"fields": fields})
-            self._on_failure()
+        append(log, event, self._on_failure)
+
+
+def append(log: AuditLog, event: Event, on_failure: Callable[[], None]) -> None:
+    """Add an event; where that cannot be done the work goes on, and `on_failure` is told."""
+    try:
+        log.append(event)
+    except OSError as error:
+        fields = {"exception": type(error).__name__, "request_id": event.id}
+        LOGGER.error("an audit event is lost", extra={"fields": fields})
+        on_failure()
 
 
 @asynccontextmanager

@@ -14,6 +14,8 @@ from contextlib import AsyncExitStack
 from sqlalchemy.exc import SQLAlchemyError
 
 from llmcxr_models.checkpoint import Checkpoint
+from llmcxr_service.audit_log import AuditLog
+from llmcxr_service.auditing import keep_synced
 from llmcxr_service.decode_pool import FILES_PER_WORKER, DecodePool
 from llmcxr_service.decode_template import WorkerOptions
 from llmcxr_service.deliveries.ledger import Ledger
@@ -69,10 +71,18 @@ async def _listen(settings: Settings, port: int) -> None:
         queue = _open_queue(settings, ModelIdentity.of(checkpoint.manifest), stack)
         metrics = Metrics()
         reception = open_reception(settings, rules, queue, pool.identify, metrics)
-        receiver = make_dimse_receiver(settings, port, reception, metrics)
+        audit = _open_audit(settings)
+        failures = metrics.audit_failures
+        await stack.enter_async_context(keep_synced(audit, failures.labels("sync").inc))
+        receiver = make_dimse_receiver(settings, port, reception, metrics, audit)
         await receiver.start()
         stack.push_async_callback(receiver.stop)
         await ended.wait()
+
+
+def _open_audit(settings: Settings) -> AuditLog | None:
+    """A log beside the gateway's: each has one process that appends to it."""
+    return AuditLog(settings.audit, f"{settings.replica}-dicom") if settings.audit else None
 
 
 def _open_queue(settings: Settings, model: ModelIdentity, stack: AsyncExitStack) -> Deliveries:
@@ -86,4 +96,6 @@ def _open_queue(settings: Settings, model: ModelIdentity, stack: AsyncExitStack)
         # Its text quotes the URL.
         raise ListenerError("The queue's database cannot be used.") from None
     stack.callback(ledger.close)
-    return Deliveries(ledger, Spool(place.spool), model)
+    deliveries = Deliveries(ledger, Spool(place.spool), model)
+    stack.callback(deliveries.close)
+    return deliveries

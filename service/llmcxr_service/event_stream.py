@@ -26,6 +26,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from llmcxr_models.errors import CxrError
+from llmcxr_service.draining import stopping
 from llmcxr_service.problems import error_response, internal_error_response
 from llmcxr_service.server_sent_events import HEARTBEAT, MEDIA_TYPE, ServerSentEvent
 
@@ -121,6 +122,12 @@ class _EventStream(Response):
         except TimeoutError:
             # Without its end, the server closes the connection.
             scope["state"]["rejection"] = "slow-reader"
+        except asyncio.CancelledError:
+            error = stopping()
+            scope["state"]["rejection"] = error.reason
+            body = _error(error_response(error, scope["state"]["request_id"]))
+            await send({"type": "http.response.body", "body": body, "more_body": False})
+            raise
         finally:
             await _end(self._task)
 

@@ -16,6 +16,7 @@ from fastapi import Request
 
 from llmcxr_models.checkpoint import Checkpoint
 from llmcxr_models.image_tokenizer import ImageTokenizer
+from llmcxr_service.audit_log import AuditLog
 from llmcxr_service.decode_pool import FILES_PER_WORKER, DecodePool, Restart
 from llmcxr_service.decode_template import WorkerOptions
 from llmcxr_service.deliveries.destinations import Destinations, load_destinations
@@ -88,7 +89,10 @@ def runtime_of(request: Request) -> Runtime:
 
 @asynccontextmanager
 async def open_runtime(
-    settings: Settings, metrics: Metrics, transport: httpx.AsyncBaseTransport | None
+    settings: Settings,
+    metrics: Metrics,
+    transport: httpx.AsyncBaseTransport | None,
+    audit: AuditLog | None = None,
 ) -> AsyncIterator[Runtime]:
     """Load the checkpoint, start what must run, and stop it all at the end.
 
@@ -141,7 +145,7 @@ async def open_runtime(
         parts = await _job_parts(settings, metrics)
         deliveries = await _deliveries(settings, inference, model, metrics, stack, parts)
         jobs = None if parts is None else await stack.enter_async_context(parts.open())
-        reception = await _reception(settings, deliveries, decoder, metrics, stack)
+        reception = await _reception(settings, deliveries, decoder, metrics, stack, audit)
         archives = await asyncio.to_thread(open_archives, settings)
         metrics.pending_limit.set(settings.max_pending)
         admission = Admission(
@@ -209,6 +213,7 @@ async def _reception(
     decoder: DecodePool,
     metrics: Metrics,
     stack: AsyncExitStack,
+    audit: AuditLog | None,
 ) -> Reception | None:
     """What takes instances in, by STOW-RS and, where a port is set, by DIMSE."""
     rules = await asyncio.to_thread(read_rules, settings)
@@ -219,7 +224,7 @@ async def _reception(
         # Loaded only by those who listen.
         from llmcxr_service.intake_dicom.listening import make_dimse_receiver
 
-        receiver = make_dimse_receiver(settings, settings.dicom_port, reception, metrics)
+        receiver = make_dimse_receiver(settings, settings.dicom_port, reception, metrics, audit)
         await receiver.start()
         stack.push_async_callback(receiver.stop)
     return reception

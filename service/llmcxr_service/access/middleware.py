@@ -79,11 +79,12 @@ class Access:
         if scopes == OPEN:
             return
         caller = await self._door.recognise(connection)
+        # Before it is refused something: the audit log says who was.
+        connection["state"]["caller"] = caller
         if self._door.rates is not None:
             await self._door.rates.count(caller.id)
         if not scopes & caller.scopes:
             raise Forbidden("The caller may not do this.", scopes=scopes)
-        connection["state"]["caller"] = caller
 
 
 def _response(error: CxrError, connection: Connection) -> Response:

@@ -23,7 +23,8 @@ from pynetdicom.transport import ThreadedAssociationServer
 from llmcxr_service.errors import ListenerError
 from llmcxr_service.intake_dicom.bounded import BoundedEntity, Bounds, tls_context
 from llmcxr_service.intake_dicom.callers import Callers
-from llmcxr_service.intake_dicom.reception import Announced, Reception, Verdict
+from llmcxr_service.intake_dicom.noting import Note
+from llmcxr_service.intake_dicom.reception import Announced, Outcome, Reception, Verdict
 from llmcxr_service.intake_dicom.sop_classes import TRANSFER_SYNTAXES
 from llmcxr_service.outputs.dicom_object import (
     IMPLEMENTATION_CLASS_UID,
@@ -92,14 +93,20 @@ class DimseReceiver:
         options: how.
         reception: takes what comes.
         count: told what happened to connections and associations, in a closed set of words.
+        note: told who sent which instance.
     """
 
     def __init__(
-        self, options: DimseOptions, reception: Reception, count: Callable[[str], None]
+        self,
+        options: DimseOptions,
+        reception: Reception,
+        count: Callable[[str], None],
+        note: Note,
     ) -> None:
         self._options = options
         self._reception = reception
         self._count = count
+        self._note = note
         self._entity = self._make_entity()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: ThreadedAssociationServer | None = None
@@ -182,25 +189,32 @@ class DimseReceiver:
         assert isinstance(request, C_STORE)
         assert isinstance(request.DataSet, BytesIO)
         assert self._loop is not None
+        ae_title = event.assoc.requestor.ae_title
         if request.DataSet.getbuffer().nbytes > self._reception.max_bytes:
-            return self._reception.refuse_too_large(Origin.DIMSE).verdict.status
+            outcome = self._reception.refuse_too_large(Origin.DIMSE)
+            self._loop.call_soon_threadsafe(self._note, ae_title, outcome)
+            return outcome.verdict.status
+        announced = Announced(
+            str(request.AffectedSOPClassUID or ""), str(request.AffectedSOPInstanceUID or "")
+        )
         taking = asyncio.run_coroutine_threadsafe(
-            self._reception.take(
-                event.encoded_dataset(),
-                Origin.DIMSE,
-                event.assoc.requestor.ae_title,
-                Announced(
-                    str(request.AffectedSOPClassUID or ""),
-                    str(request.AffectedSOPInstanceUID or ""),
-                ),
-            ),
-            self._loop,
+            self._take(event.encoded_dataset(), ae_title, announced), self._loop
         )
         try:
             return taking.result(_TAKE_SECONDS).verdict.status
         except (TimeoutError, CancelledError):
             taking.cancel()
             return Verdict.NOT_QUEUED.status
+
+    async def _take(self, instance: bytes, ae_title: str, announced: Announced) -> Outcome:
+        """On the event loop; what became of it is noted before the sender hears it."""
+        try:
+            outcome = await self._reception.take(instance, Origin.DIMSE, ae_title, announced)
+        except asyncio.CancelledError:
+            self._note(ae_title, Outcome(Verdict.NOT_QUEUED))
+            raise
+        self._note(ae_title, outcome)
+        return outcome
 
 
 def _stop(server: ThreadedAssociationServer) -> None:

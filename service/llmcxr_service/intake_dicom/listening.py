@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from llmcxr_service.audit_log import AuditLog
 from llmcxr_service.errors import ListenerError, RulesError
 from llmcxr_service.intake_dicom.callers import parse_callers
 from llmcxr_service.intake_dicom.dimse import DimseOptions, DimseReceiver, Tls
+from llmcxr_service.intake_dicom.noting import note_in
 from llmcxr_service.intake_dicom.opening import read_rules, read_sources
 from llmcxr_service.intake_dicom.reception import Reception
 from llmcxr_service.observability import Metrics
@@ -26,9 +28,20 @@ def check_receiving(settings: Settings) -> None:
 
 
 def make_dimse_receiver(
-    settings: Settings, port: int, reception: Reception, metrics: Metrics
+    settings: Settings,
+    port: int,
+    reception: Reception,
+    metrics: Metrics,
+    audit: AuditLog | None,
 ) -> DimseReceiver:
     """The DIMSE receiver of the settings, not yet started.
+
+    Args:
+        settings: the configuration.
+        port: to listen on.
+        reception: takes what comes.
+        metrics: where to count.
+        audit: where receptions are noted; None: nowhere.
 
     Raises:
         CallersError: nobody is named that may send.
@@ -38,6 +51,7 @@ def make_dimse_receiver(
         dimse_options(settings, port),
         reception,
         count=lambda event: metrics.associations.labels(event).inc(),
+        note=note_in(audit, metrics.audit_failures.labels("append").inc),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from tests.service.access.issuer import settings_for
 from tests.service.conftest import Gateway, StartGateway
 
 from llmcxr_service.access.callers import Scope
+from llmcxr_service.audit_log import verify
 from llmcxr_service.observability import JsonFormatter
 
 
@@ -118,3 +120,22 @@ async def test_no_secret_and_no_name_in_logs_metrics_or_answers(
         for text in (logged, told, metrics.text):
             assert credentials not in text
             assert word not in text
+
+
+async def test_whoever_lacks_a_scope_is_in_the_audit_log(
+    start_gateway: StartGateway, keys: Path, make_key: Callable[..., str], tmp_path: Path
+) -> None:
+    key, audit = make_key(Scope.IMAGE), tmp_path / "audit"
+    async with start_gateway(open=False, keys=keys, audit=audit) as gateway:
+        allowed = await gateway.client.get("/model", headers=bearer(key))
+        refused = await gateway.client.post("/instruct", json={}, headers=bearer(key))
+        unknown = await gateway.client.post("/instruct", json={}, headers=bearer("nobody"))
+        statuses = [answer.status_code for answer in (allowed, refused, unknown)]
+        assert statuses == [200, 403, 401]
+    lines = (audit / "audit-local.jsonl").read_text().splitlines()
+    agents = [json.loads(line)["agent"][0]["who"] for line in lines]
+    assert agents[0] == agents[1]
+    assert "identifier" in agents[0]
+    assert agents[2] == {"display": "anonymous"}
+    assert json.loads(lines[1])["outcomeDesc"] == "403 scope"
+    assert not any(verdict.complaint for verdict in verify(audit))

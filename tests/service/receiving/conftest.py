@@ -4,6 +4,7 @@ archive that results go to."""
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import threading
 import time
@@ -25,6 +26,7 @@ from tests.service.conftest import serve
 
 from llmcxr_models.checkpoint import Checkpoint
 from llmcxr_service.app import create_app
+from llmcxr_service.audit_log import verify
 from llmcxr_service.runtime import Runtime
 from llmcxr_service.settings import Settings
 
@@ -94,6 +96,14 @@ class Hospital:
     def associations(self, event: str) -> float:
         return self._sample("llmcxr_dicom_associations_total", {"event": event})
 
+    def events(self, code: str) -> list[dict[str, Any]]:
+        """Of the audit log, by what they are about; the chain is whole."""
+        assert self.settings.audit is not None
+        assert not any(verdict.complaint for verdict in verify(self.settings.audit))
+        lines = (self.settings.audit / "audit-local.jsonl").read_text().splitlines()
+        events = [json.loads(line) for line in lines]
+        return [event for event in events if event["subtype"][0]["code"] == code]
+
     def _sample(self, name: str, labels: dict[str, str]) -> float:
         return self.runtime.metrics.registry.get_sample_value(name, labels) or 0.0
 
@@ -149,6 +159,7 @@ def hospital(
             max_body_bytes=LIMIT,
             destinations=folder / "destinations.toml",
             spool=folder / "spool",
+            audit=folder / "audit",
             dicom_rules=folder / "rules.toml",
             dicom_port=free_port(),
             dicom_ae_title=AE_TITLE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import json
 import shutil
 import socket
 import ssl
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fhir.resources.R4B.auditevent import AuditEvent
 from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.uid import generate_uid
 from pynetdicom import AE, evt
@@ -101,6 +103,36 @@ def test_dcmtk_echoes_and_stores_and_the_report_reaches_the_archive(hospital, tm
     results = [dcmread(io.BytesIO(data)) for data in hospital.results_in(study, 2)]
     assert {result.Modality for result in results} == {"SR"}
     assert {result.PatientID for result in results} == {PATIENT_ID}
+
+
+def deliver(hospital, data, title=ROUTER):
+    """The status of a store; a busy machine's receiver may give one up, and is asked again."""
+    while True:
+        wait_for(idle)
+        with associated(hospital, title=title) as association:
+            status = store(association, data) if association.accepted_contexts else None
+            if status is not None:
+                return status
+
+
+def test_receptions_are_in_the_audit_log_as_their_senders(hospital):
+    before = len(hospital.events("C-STORE"))
+    assert deliver(hospital, instance()) == 0
+    assert deliver(hospital, instance(PixelData=bytes(LIMIT))) != 0
+    wait_for(lambda: len(hospital.events("C-STORE")) >= before + 2)
+    routers = hospital.events("C-STORE")[before:]
+    assert deliver(hospital, instance(), "OTHER") == 0
+    other = hospital.events("C-STORE")[-1]
+    assert {"0", "4"} <= {event["outcome"] for event in routers}
+    assert {event["agent"][0]["who"]["identifier"]["value"] for event in routers} == {
+        routers[0]["agent"][0]["who"]["identifier"]["value"]
+    }
+    assert other["agent"] != routers[0]["agent"]
+    assert other["entity"] != routers[0]["entity"]
+    for event in (*routers, other):
+        AuditEvent.model_validate(event)
+        assert (event["action"], event["type"]["code"]) == ("C", "110104")
+        assert ROUTER not in json.dumps(event)
 
 
 @needs_dcmtk
@@ -295,6 +327,28 @@ def test_a_sender_that_does_not_wait_for_answers_is_aborted(hospital):
         wait_for(lambda: association.is_aborted or not association.is_established)
 
 
+def test_a_sender_that_leaves_with_two_messages_open_holds_no_association(hospital):
+    def message(context):
+        command = Dataset()
+        command.AffectedSOPClassUID = DX
+        command.CommandField = 1
+        command.MessageID = 1
+        command.Priority = 0
+        command.CommandDataSetType = 1
+        command.AffectedSOPInstanceUID = "1.2.3"
+        raw = encode(command, True, True)
+        raw = struct.pack("<HHLL", 0, 0, 4, len(raw)) + raw
+        return pdata(context, b"\x03" + raw) + pdata(context, b"\x02" + instance()[144:])
+
+    for _ in range(4):  # more than there may be at once
+        with accepted(hospital) as association:
+            context = association.accepted_contexts[0].context_id
+            association.dul.socket.socket.sendall(message(context) * 2)
+            association.dul.socket.socket.shutdown(socket.SHUT_WR)
+            wait_for(lambda: not association.is_established, seconds=30)
+        wait_for(idle, seconds=30)
+
+
 def test_a_command_set_over_the_limit_is_aborted(hospital):
     with accepted(hospital) as association:
         context = association.accepted_contexts[0].context_id
@@ -320,7 +374,7 @@ def listening(hospital, **changes):
     """Another receiver before the same reception."""
     settings = hospital.settings.model_copy(update=changes)
     receiver = make_dimse_receiver(
-        settings, free_port(), hospital.runtime.reception, hospital.runtime.metrics
+        settings, free_port(), hospital.runtime.reception, hospital.runtime.metrics, None
     )
     hospital.run(receiver.start())
     try:
