@@ -139,7 +139,7 @@ class DecodePool:
             async with asyncio.timeout(_WAIT_SECONDS):
                 await self._free.acquire()
                 try:
-                    return await self._idle.get()
+                    return await self._living()
                 except BaseException:
                     self._free.release()
                     raise
@@ -148,6 +148,16 @@ class DecodePool:
         finally:
             self._waiting -= 1
             self._on_wait(time.perf_counter() - started)
+
+    async def _living(self) -> Worker:
+        """One that runs: what ended idle has met no file, and is no file's fault."""
+        while True:
+            worker = await self._idle.get()
+            if worker.is_alive:
+                return worker
+            worker.kill()
+            self._on_restart(Restart.DIED)
+            self._in_background(self._add_worker())
 
     async def _use(self, worker: Worker, data: bytes, flags: int, unpack: _Unpack[T]) -> T:
         """One file by one worker, which is then kept or replaced.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -67,6 +68,13 @@ class Worker:
             EOFError: the worker is gone.
         """
         await _receive_into(self._connection, buffer)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process runs; the kernel kills too, for want of memory."""
+        ended = select.poll()
+        ended.register(self._process, select.POLLIN)
+        return not ended.poll(0)
 
     def kill(self) -> None:
         """End the process, whatever it is doing. May be called once."""
