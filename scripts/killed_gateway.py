@@ -90,7 +90,15 @@ class Gateway:
 
     def end(self, number: signal.Signals) -> None:
         """Signal it, and wait until it is gone."""
+        self.tell(number)
+        self.wait_ended()
+
+    def tell(self, number: signal.Signals) -> None:
+        """Signal it."""
         os.kill(self._pid, number)
+
+    def wait_ended(self) -> None:
+        """Until it is gone."""
         wait_until(lambda: self.has_ended, 60.0)
 
     def wait_listening(self) -> None:

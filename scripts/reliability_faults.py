@@ -9,15 +9,25 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
+import logging
 import socket
+import sys
 import time
-from collections import Counter
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import fault_clock
+import fault_decoding
+import fault_processes
+import fault_stores
+import fault_streams
 import httpx
+from fault_outcome import Outcome, instruct, response_text
+from reliability_runs import machine
 from tests.fakes import FakeVllm
 from tests.fault_proxy import ANSWERS, BODIES, KINDS, STATUSES, FaultProxy
 from tests.service.conftest import serve
@@ -36,34 +46,59 @@ UNAVAILABLE = "generator-unavailable"
 OF_THE_GATEWAY = ("client-gone", "slow-client", "deadline", "one-of-two-gone")
 
 
-@dataclass
-class Outcome:
-    """What came of one kind of fault."""
-
-    answers: Counter[str] = field(default_factory=Counter)
-    wrong: int = 0
-    mixed_up: int = 0
-    recovery_seconds: float = 0.0
-
-    def figures(self) -> dict[str, Any]:
-        """As JSON."""
-        return {
-            "answers": dict(sorted(self.answers.items())),
-            "wrong": self.wrong,
-            "mixed_up": self.mixed_up,
-            "recovery_seconds": round(self.recovery_seconds, 2),
-        }
-
-
 def add_fault_options(parser: argparse.ArgumentParser) -> None:
     """The section's options."""
     parser.add_argument("--repeats", type=int, default=100, help="requests under each fault")
     parser.add_argument("--kinds", default="", help="only these, separated by commas")
+    parser.add_argument(
+        "--add", action="store_true", help="keep what is known of other kinds, run as often"
+    )
+
+
+Group = Callable[[list[str], Path, int], dict[str, Outcome]]
+
+
+def groups() -> dict[str, Group]:
+    """What runs each kind."""
+    found: dict[str, Group] = dict.fromkeys((*KINDS, *OF_THE_GATEWAY), run_proxied)
+    for module in (fault_streams, fault_decoding, fault_stores, fault_processes, fault_clock):
+        found |= dict.fromkeys(module.KINDS, module.run)
+    return found
 
 
 def run_faults(arguments: argparse.Namespace, checkpoint: Path) -> dict[str, Any]:
-    """All kinds, one after the other, against one gateway that is never restarted."""
-    kinds = arguments.kinds.split(",") if arguments.kinds else [*KINDS, *OF_THE_GATEWAY]
+    """All kinds; those of a group one after the other, against the same gateway where it may be.
+
+    Raises:
+        NoDisk: a kind needs a disk of its own, and none can be mounted.
+        NoClock: a kind needs a clock of its own.
+    """
+    # What breaks here is broken on purpose.
+    for name in ("uvicorn.error", "llmcxr_service", "dbos"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    known = groups()
+    kinds = arguments.kinds.split(",") if arguments.kinds else list(known)
+    by_kind: dict[str, dict[str, Any]] = {}
+    if arguments.add:
+        by_kind = _earlier(arguments.output, arguments.repeats)
+    for group in dict.fromkeys(known[kind] for kind in kinds):
+        load = machine()["load_average_before"]
+        wanted = [kind for kind in kinds if known[kind] is group]
+        for kind, outcome in group(wanted, checkpoint, arguments.repeats).items():
+            by_kind[kind] = outcome.figures() | {"load_average": load}
+            print(kind, json.dumps(by_kind[kind]), file=sys.stderr, flush=True)
+    return _result(arguments.repeats, by_kind, [kind for kind in known if kind not in by_kind])
+
+
+def _earlier(output: Path, repeats: int) -> dict[str, dict[str, Any]]:
+    """What a file has of kinds that were run as often."""
+    known = json.loads(output.read_text()).get("faults", {}) if output.exists() else {}
+    by_kind: dict[str, dict[str, Any]] = known.get("by_kind", {})
+    return by_kind if known.get("repeats") == repeats else {}
+
+
+def run_proxied(kinds: list[str], checkpoint: Path, repeats: int) -> dict[str, Outcome]:
+    """What a proxy breaks, and what clients do, against one gateway that is never restarted."""
     manifest = Checkpoint.open(checkpoint, verify=False).manifest
     with ExitStack() as stack:
         vllms, proxies = [], []
@@ -78,9 +113,8 @@ def run_faults(arguments: argparse.Namespace, checkpoint: Path) -> dict[str, Any
         two = stack.enter_context(
             serve(create_app(_settings(checkpoint, ",".join(p.url for p in proxies))))
         )
-        trial = Trial(one, two, vllms[0], proxies[0], arguments.repeats)
-        outcomes = asyncio.run(trial.run(kinds))
-    return _result(arguments.repeats, outcomes)
+        trial = Trial(one, two, vllms[0], proxies[0], repeats)
+        return asyncio.run(trial.run(kinds))
 
 
 def _settings(checkpoint: Path, urls: str) -> Settings:
@@ -95,18 +129,20 @@ def _settings(checkpoint: Path, urls: str) -> Settings:
     )
 
 
-def _result(repeats: int, outcomes: dict[str, Outcome]) -> dict[str, Any]:
-    wrong = sum(o.wrong for o in outcomes.values())
-    mixed_up = sum(o.mixed_up for o in outcomes.values())
-    slowest = max(o.recovery_seconds for o in outcomes.values())
+def _result(repeats: int, by_kind: dict[str, dict[str, Any]], missing: list[str]) -> dict[str, Any]:
+    found = by_kind.values()
+    wrong = sum(kind["wrong"] for kind in found)
+    mixed_up = sum(kind["mixed_up"] for kind in found)
+    slowest = max(kind["recovery_seconds"] for kind in found)
     return {
-        "kinds": len(outcomes),
+        "kinds": len(by_kind),
+        "not_run": missing,
         "repeats": repeats,
-        "answers": sum(sum(o.answers.values()) for o in outcomes.values()),
+        "answers": sum(sum(kind["answers"].values()) for kind in found),
         "wrong": wrong,
         "mixed_up": mixed_up,
-        "slowest_recovery_seconds": round(slowest, 2),
-        "by_kind": {kind: outcome.figures() for kind, outcome in outcomes.items()},
+        "slowest_recovery_seconds": slowest,
+        "by_kind": by_kind,
         "holds": wrong == 0 and mixed_up == 0 and slowest <= RECOVERY_SECONDS,
     }
 
@@ -153,15 +189,18 @@ class Trial:
         return outcomes
 
     async def _ask(
-        self, client: httpx.AsyncClient, seed: int, url: str = "", **headers: str
+        self,
+        client: httpx.AsyncClient,
+        seed: int,
+        url: str = "",
+        headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
-        body = {"instruction": f"Explain number {seed}.", "seed": seed, "max_tokens": 24}
-        headers = {k.replace("_", "-"): v for k, v in headers.items()}
-        return await client.post(f"{url or self.one}/instruct", json=body, headers=headers)
+        return await instruct(client, url or self.one, seed, headers)
 
     async def _under(self, client: httpx.AsyncClient, kind: str) -> Outcome:
         outcome = Outcome()
-        url, headers, allowed = self.one, {}, frozenset({UNAVAILABLE})
+        url, allowed = self.one, frozenset({UNAVAILABLE})
+        headers: dict[str, str] = {}
         if kind in KINDS:
             self.proxy.break_by(kind, every=2)
             allowed = right_errors(kind)
@@ -170,7 +209,7 @@ class Trial:
             url, allowed = self.two, frozenset()
         elif kind == "deadline":
             self.vllm.delay_seconds = 0.5
-            headers = {"Request_Timeout": "0.2"}
+            headers = {"Request-Timeout": "0.2"}
             allowed = frozenset({"deadline-exceeded", "overloaded"})
         elif kind == "client-gone":
             allowed = frozenset()
@@ -178,7 +217,8 @@ class Trial:
 
         async def one(seed: int) -> None:
             async with gate:
-                self._judge(outcome, seed, await self._ask(client, seed, url, **headers), allowed)
+                answer = await self._ask(client, seed, url, headers)
+                outcome.response(answer, seed, self.expected, allowed, response_text)
 
         beside = [self._slow_client(kind), self._gone_clients(client, kind)]
         await asyncio.gather(*(one(seed) for seed in range(self.repeats)), *beside)
@@ -186,23 +226,6 @@ class Trial:
         self.vllm.delay_seconds = 0.0
         outcome.recovery_seconds = await self._recovery(client)
         return outcome
-
-    def _judge(
-        self, outcome: Outcome, seed: int, response: httpx.Response, allowed: frozenset[str]
-    ) -> None:
-        if response.status_code == httpx.codes.OK:
-            text = response.json()["response"]
-            outcome.answers["right" if text == self.expected[seed] else "wrong"] += 1
-            if text != self.expected[seed]:
-                outcome.wrong += 1
-                outcome.mixed_up += text in self.expected
-            return
-        problem = response.json()
-        slug = problem["type"].removeprefix("/problems/")
-        outcome.answers[f"{response.status_code} {slug} {problem.get('reason', '')}".strip()] += 1
-        needs_wait = response.status_code == httpx.codes.SERVICE_UNAVAILABLE
-        if slug not in allowed or (needs_wait and "retry-after" not in response.headers):
-            outcome.wrong += 1
 
     async def _recovery(self, client: httpx.AsyncClient) -> float:
         started = time.monotonic()

@@ -62,7 +62,7 @@ class FakeVllm:
         tokens_at_once: in one part of a stream.
         hide_logprobs: of the tokens that were allowed.
         up: else every connection is answered 503.
-        faults: taken one by one, one for each completion.
+        faults: taken one by one, one for each completion; None: this one is answered well.
         requests: the bodies of all completions.
         headers: theirs.
         cancelled: how many completions were given up by the caller.
@@ -80,7 +80,7 @@ class FakeVllm:
     tokens_at_once: int = 1
     hide_logprobs: bool = False
     up: bool = True
-    faults: deque[Fault] = field(default_factory=deque)
+    faults: deque[Fault | None] = field(default_factory=deque)
     requests: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     cancelled: int = 0
