@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llmcxr_training.reader_study.figures_of_reports import NAMES
@@ -120,7 +120,7 @@ def _notes(analysis: Found) -> list[str]:
     ]
 
 
-def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     lines = [heads, ("---",) * len(heads), *rows]
     return [*(f"| {' | '.join(line)} |" for line in lines), ""]
 

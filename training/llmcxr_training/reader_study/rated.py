@@ -117,7 +117,7 @@ def gravity(category: str, *, of_generated: bool) -> Value:
     def value(rating: Rating, truth: Truth) -> float:
         assert isinstance(rating.answer, ReportAnswer)
         first = truth.generated_first is of_generated
-        given: Mapping[str, int] = dict(rating.answer.first if first else rating.answer.second)
-        return float(given.get(category, 0))
+        given = rating.answer.first if first else rating.answer.second
+        return float({str(name): grade for name, grade in given.items()}.get(category, 0))
 
     return value

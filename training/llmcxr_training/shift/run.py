@@ -105,7 +105,7 @@ class ShiftRun:
         self._sets: list[dict[str, Any]] = []
 
     def measure(self, shifts: list[Shift]) -> None:
-        """Unchanged first, then each shift, then each source."""
+        """Unchanged first, then each shift, then each source; written as it grows."""
         measured = self._cohort.measured
         rows = self._rows(len(measured))
         findings = self._lab.judge.config.findings
@@ -116,9 +116,11 @@ class ShiftRun:
             changed = shifted(measured, shift, self._evaluation.seed)
             after = self._look(shift.name, shift.text, changed, rows)
             paired_measures(self._figures, shift.name, after, before, findings, least, resamples)
+            self.write()
         for name, text, cache in self._sources():
             other = self._look(name, text, cache, self._rows(len(cache)))
             unpaired_measures(self._figures, name, other, before, findings, least, resamples)
+            self.write()
 
     def write(self) -> dict[str, Any]:
         """Write both files; returns the content of `shift.json`."""
