@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ssl
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as Connection
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -23,12 +22,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from llmcxr_service.access.callers import Caller, Scope
 from llmcxr_service.access.refusals import Cause, refused
 from llmcxr_service.errors import AccessError
+from llmcxr_service.operator_file import Table, read_operator_file
 
 NAMES = "llmcxr.certificate_names"
 """Key of a connection's scope: alternative names of the certificate that TLS has verified."""
 
 
-class Client(BaseModel):
+class Client(Table):
     """One caller.
 
     Attributes:
@@ -36,16 +36,12 @@ class Client(BaseModel):
         scopes: what it may do.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     name: str = Field(min_length=1)
     scopes: frozenset[Scope] = Field(min_length=1)
 
 
-class Clients(BaseModel):
+class Clients(Table):
     """The whole file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     clients: tuple[Client, ...] = ()
 
@@ -62,10 +58,8 @@ def load_clients(path: Path) -> dict[str, Caller]:
     Raises:
         AccessError: the file cannot be used.
     """
-    try:
-        read = Clients.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, ValidationError):
-        raise AccessError("The file of callers (LLMCXR_TLS_CLIENTS) cannot be used.") from None
+    what = "callers (LLMCXR_TLS_CLIENTS)"
+    read = read_operator_file(path, Clients, what, AccessError)
     return {
         client.name: Caller(
             f"certificate:{hashlib.sha256(client.name.encode()).hexdigest()[:16]}", client.scopes

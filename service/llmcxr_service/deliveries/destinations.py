@@ -6,36 +6,21 @@ Secrets are in files of their own, read at every attempt, so that a rotated one 
 from __future__ import annotations
 
 import ssl
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import (
-    AnyHttpUrl,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AnyHttpUrl, Field, StringConstraints, model_validator
 
 from llmcxr_service.deliveries.outcome import DestinationsError
+from llmcxr_service.operator_file import Name, Table, read_operator_file
 from llmcxr_service.receiving import Output
-from llmcxr_service.wrong_values import wrong_values
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 AeTitle = Annotated[str, StringConstraints(pattern=r"^[\x21-\x5b\x5d-\x7e]{1,16}$")]
 DRAFT = "draft"
 """The name that stands for making the report itself; no destination may have it."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Tls(_Strict):
+class Tls(Table):
     """TLS of a connection to a destination.
 
     Attributes:
@@ -69,7 +54,7 @@ class Tls(_Strict):
         return context
 
 
-class Credentials(_Strict):
+class Credentials(Table):
     """How we say who we are over HTTP: a bearer token or a name and password, or nothing.
 
     Attributes:
@@ -91,7 +76,7 @@ class Credentials(_Strict):
         return self
 
 
-class _Destination(_Strict):
+class _Destination(Table):
     """What all destinations have.
 
     Attributes:
@@ -166,7 +151,7 @@ def takes(destination: Destination, output: Output) -> bool:
     return output in _TAKES[destination.kind]
 
 
-class QueueOptions(_Strict):
+class QueueOptions(Table):
     """How the queue behaves.
 
     Attributes:
@@ -186,7 +171,7 @@ class QueueOptions(_Strict):
     poll_seconds: float = Field(default=0.5, ge=0.02, le=60)
 
 
-class Destinations(_Strict):
+class Destinations(Table):
     """The whole file.
 
     Attributes:
@@ -216,28 +201,25 @@ def load_destinations(path: Path) -> Destinations:
     Raises:
         DestinationsError: something in it cannot be used.
     """
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-        destinations = TypeAdapter(Destinations).validate_python(data)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
-        raise DestinationsError("The file of destinations is missing or no TOML.") from None
-    except ValidationError as error:
-        raise DestinationsError(f"Wrong destinations. {wrong_values(error)}") from None
+    destinations = read_operator_file(path, Destinations, "destinations", DestinationsError)
     for destination in destinations.destinations:
-        _check_files(destination)
+        credentials = getattr(destination, "credentials", Credentials())
+        if not can_use_files(destination.tls, credentials):
+            raise DestinationsError(
+                f"Destination {destination.name}: a file that it names cannot be used."
+            )
     return destinations
 
 
-def _check_files(destination: Destination) -> None:
+def can_use_files(tls: Tls | None, credentials: Credentials) -> bool:
+    """Whether certificates and secrets are in the files that are named for them."""
     try:
-        if destination.tls is not None:
-            destination.tls.context()
-        if not isinstance(destination, MllpDestination):
-            authorization(destination.credentials)
+        if tls is not None:
+            tls.context()
+        authorization(credentials)
     except (OSError, ValueError):
-        raise DestinationsError(
-            f"Destination {destination.name}: a file that it names cannot be used."
-        ) from None
+        return False
+    return True
 
 
 def authorization(credentials: Credentials) -> tuple[str, str] | str | None:

@@ -14,20 +14,19 @@ unless the file says otherwise. Knows neither the network nor what a destination
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, model_validator
+from pydantic import StringConstraints, model_validator
 
 from llmcxr_service.errors import RulesError
 from llmcxr_service.intake_dicom.sop_classes import SOP_CLASSES, SopClassName
+from llmcxr_service.operator_file import Name, Table, read_operator_file
 from llmcxr_service.receiving import Order, Origin, Output
 from llmcxr_service.source_instance import SourceInstance
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Patterns = tuple[Pattern, ...]
 DEFAULT = "default"
@@ -49,7 +48,7 @@ class Facts:
     source: SourceInstance = field(repr=False)
 
 
-class Action(BaseModel):
+class Action(Table):
     """What to do with an instance.
 
     Attributes:
@@ -57,8 +56,6 @@ class Action(BaseModel):
         outputs: what to make.
         destinations: where that goes.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     action: Literal["generate", "ignore"]
     outputs: tuple[Output, ...] = ()
@@ -143,15 +140,13 @@ class Decision:
     order: Order | None
 
 
-class Rules(BaseModel):
+class Rules(Table):
     """The whole file.
 
     Attributes:
         rules: in their order.
         default: for what no rule matches.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     rules: tuple[Rule, ...] = ()
     default: Action = Action(action="ignore")
@@ -183,23 +178,7 @@ def load_rules(path: Path) -> Rules:
     Raises:
         RulesError: it is missing, no TOML, or something in it cannot be used.
     """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise RulesError("The file of rules cannot be read.") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        where = f" {error}" if isinstance(error, tomllib.TOMLDecodeError) else ""
-        raise RulesError(f"The file of rules is no TOML.{where}") from None
-    try:
-        return Rules.model_validate(values)
-    except ValidationError as error:
-        wrong = sorted(_problem(e["loc"], e["msg"]) for e in error.errors())
-        raise RulesError("Wrong rules. " + "; ".join(wrong) + ".") from None
-
-
-def _problem(location: tuple[int | str, ...], message: str) -> str:
-    where = ".".join(str(part) for part in location) or "file"
-    return f"{where}: {message.removeprefix('Value error, ')}"
+    return read_operator_file(path, Rules, "rules", RulesError)
 
 
 def _fits(patterns: Patterns, value: str) -> bool:

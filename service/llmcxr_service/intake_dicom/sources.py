@@ -9,17 +9,16 @@ tls = { ca_file = "/etc/llmcxr/hospital-ca.pem" }
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
-from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AnyHttpUrl, Field, model_validator
 
-from llmcxr_service.deliveries.destinations import Credentials, Name, Tls, authorization
+from llmcxr_service.deliveries.destinations import Credentials, Tls, can_use_files
 from llmcxr_service.errors import SourcesError
-from llmcxr_service.wrong_values import wrong_values
+from llmcxr_service.operator_file import Name, Table, read_operator_file
 
 
-class Source(BaseModel):
+class Source(Table):
     """A DICOMweb archive.
 
     Attributes:
@@ -30,8 +29,6 @@ class Source(BaseModel):
         tls: of the connection.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     name: Name
     url: AnyHttpUrl
     timeout_seconds: float = Field(default=30.0, gt=0, le=600)
@@ -39,10 +36,8 @@ class Source(BaseModel):
     tls: Tls | None = None
 
 
-class Sources(BaseModel):
+class Sources(Table):
     """The whole file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     sources: tuple[Source, ...] = ()
 
@@ -59,18 +54,8 @@ def load_sources(path: Path) -> Sources:
     Raises:
         SourcesError: something in it cannot be used.
     """
-    try:
-        sources = Sources.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
-        raise SourcesError("The file of archives is missing or no TOML.") from None
-    except ValidationError as error:
-        raise SourcesError(f"Wrong archives. {wrong_values(error)}.") from None
+    sources = read_operator_file(path, Sources, "archives", SourcesError)
     for source in sources.sources:
-        try:
-            (source.tls or Tls()).context()
-            authorization(source.credentials)
-        except (OSError, ValueError):
-            raise SourcesError(
-                f"Archive {source.name}: a file that it names cannot be used."
-            ) from None
+        if not can_use_files(source.tls, source.credentials):
+            raise SourcesError(f"Archive {source.name}: a file that it names cannot be used.")
     return sources

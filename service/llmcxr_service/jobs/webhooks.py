@@ -12,22 +12,18 @@ import hashlib
 import hmac
 import ssl
 import time
-import tomllib
 from pathlib import Path
-from typing import Annotated
 
 import httpx
-from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AnyHttpUrl, Field
 
 from llmcxr_service.errors import WebhooksError
-from llmcxr_service.wrong_values import wrong_values
+from llmcxr_service.operator_file import Name, Table, read_operator_file
 
 _SHORTEST_SECRET = 24
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 
-
-class Webhook(BaseModel):
+class Webhook(Table):
     """One receiver.
 
     Attributes:
@@ -37,8 +33,6 @@ class Webhook(BaseModel):
         timeout_seconds: of one call.
         ca_file: certificates to trust; the system's where absent.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Name
     url: AnyHttpUrl
@@ -59,9 +53,7 @@ class Webhook(BaseModel):
         return secret
 
 
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class _File(Table):
     webhooks: tuple[Webhook, ...] = ()
 
 
@@ -73,12 +65,7 @@ def load_webhooks(path: Path | None) -> dict[str, Webhook]:
     """
     if path is None:
         return {}
-    try:
-        file = _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
-        raise WebhooksError("The file of webhooks is missing or no TOML.") from None
-    except ValidationError as error:
-        raise WebhooksError(f"Wrong webhooks. {wrong_values(error)}") from None
+    file = read_operator_file(path, _File, "webhooks", WebhooksError)
     webhooks = {webhook.name: webhook for webhook in file.webhooks}
     if len(webhooks) != len(file.webhooks):
         raise WebhooksError("Two webhooks have the same name.")
