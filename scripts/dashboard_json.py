@@ -182,7 +182,7 @@ def _options(kind: Kind) -> dict[str, Any]:
 
 
 def _target(number: int, query: Query, kind: Kind) -> dict[str, Any]:
-    target = {
+    target: dict[str, Any] = {
         "refId": chr(ord("A") + number),
         "datasource": DATASOURCE,
         "expr": query.expr,

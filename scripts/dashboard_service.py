@@ -8,6 +8,9 @@ from dashboard_queries import count, happened, mean, number, q, quantile, rate, 
 _BAD_AT_0 = ((None, "red"), (1.0, "green"))
 _BURN = ((None, "green"), (1.0, "orange"), (6.0, "red"))
 
+_OURS = '{route!~"/health/.*|/metrics"}'
+"""Without those who watch."""
+
 _OVERVIEW = Row(
     "Now",
     (
@@ -25,7 +28,7 @@ _OVERVIEW = Row(
             thresholds=((None, "red"), (0.95, "green")),
             description="Reports and radiographs within the objective's seconds; 95 %.",
         ),
-        number("Requests per second", "sum(llmcxr:requests:rate5m)", "reqps"),
+        number("Requests per second", f"sum(llmcxr:requests:rate5m{_OURS})", "reqps"),
         number(
             "Places taken",
             "max(llmcxr_pending_requests / llmcxr_pending_limit)",
@@ -46,7 +49,7 @@ _RED = Row(
     (
         Panel(
             "Requests by route and outcome",
-            (q("llmcxr:requests:rate5m", "{{route}} {{outcome}}"),),
+            (q("llmcxr:requests:rate5m" + _OURS, "{{route}} {{outcome}}"),),
             "answered, refused (the caller's own doing), failed (ours)",
             "reqps",
             stacked=True,
@@ -64,11 +67,15 @@ _RED = Row(
         ),
         Panel(
             "Median time by route",
-            (q("llmcxr:request_seconds:p50_5m", "{{route}}"),),
+            (q("llmcxr:request_seconds:p50_5m" + _OURS, "{{route}}"),),
             unit="s",
         ),
-        Panel("95th percentile", (q("llmcxr:request_seconds:p95_5m", "{{route}}"),), unit="s"),
-        Panel("99th percentile", (q("llmcxr:request_seconds:p99_5m", "{{route}}"),), unit="s"),
+        Panel(
+            "95th percentile", (q("llmcxr:request_seconds:p95_5m" + _OURS, "{{route}}"),), unit="s"
+        ),
+        Panel(
+            "99th percentile", (q("llmcxr:request_seconds:p99_5m" + _OURS, "{{route}}"),), unit="s"
+        ),
     ),
 )
 

@@ -48,7 +48,7 @@ class Metrics:
 
     def __init__(self) -> None:
         # A series more for each counter, of which Prometheus makes nothing.
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         registry = self.registry
         self.requests = Counter(
