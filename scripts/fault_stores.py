@@ -82,8 +82,8 @@ def _one_kind(kind: str, checkpoint: Path, repeats: int) -> Outcome:
     )
     archive = Archive()
     with ExitStack() as stack:
-        disk = stack.enter_context(small_disk())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        disk = folder if kind == "database-locked" else stack.enter_context(small_disk())
         archive_url = stack.enter_context(serve(archive.app()))
         (folder / "rules.toml").write_text(RULES)
         (folder / "destinations.toml").write_text(DESTINATIONS.format(url=archive_url))

@@ -69,9 +69,7 @@ def groups() -> dict[str, Group]:
 def run_faults(arguments: argparse.Namespace, checkpoint: Path) -> dict[str, Any]:
     """All kinds; those of a group one after the other, against the same gateway where it may be.
 
-    Raises:
-        NoDisk: a kind needs a disk of its own, and none can be mounted.
-        NoClock: a kind needs a clock of its own.
+    A kind that needs what is not there, a disk or a clock of its own, is named under `not_run`.
     """
     # What breaks here is broken on purpose.
     for name in ("uvicorn.error", "llmcxr_service", "dbos"):
@@ -84,7 +82,12 @@ def run_faults(arguments: argparse.Namespace, checkpoint: Path) -> dict[str, Any
     for group in dict.fromkeys(known[kind] for kind in kinds):
         load = machine()["load_average_before"]
         wanted = [kind for kind in kinds if known[kind] is group]
-        for kind, outcome in group(wanted, checkpoint, arguments.repeats).items():
+        try:
+            outcomes = group(wanted, checkpoint, arguments.repeats)
+        except (fault_stores.NoDisk, fault_clock.NoClock) as error:
+            print(f"{', '.join(wanted)}: {error}", file=sys.stderr)
+            continue
+        for kind, outcome in outcomes.items():
             by_kind[kind] = outcome.figures() | {"load_average": load}
             print(kind, json.dumps(by_kind[kind]), file=sys.stderr, flush=True)
     return _result(arguments.repeats, by_kind, [kind for kind in known if kind not in by_kind])

@@ -34,6 +34,20 @@ def test_faults(tmp_path):
     assert found["slowest_recovery_seconds"] <= 5.0
 
 
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        "stream-broken-off,stream-out-of-range-token,stream-short-image,slow-reader,slow-sender",
+        "decode-worker-killed,database-locked",
+        "vllm-killed,sigterm-too-late",
+    ],
+)
+def test_faults_of_streams_stores_and_processes(tmp_path, kinds):
+    found = run(tmp_path, "faults", "--repeats", "6", "--kinds", kinds)["faults"]
+    assert found["kinds"] == len(kinds.split(","))
+    assert (found["wrong"], found["mixed_up"]) == (0, 0), found["by_kind"]
+
+
 def test_load(tmp_path):
     options = ("--rate", "5", "--seconds", "3", "--overload-seconds", "3")
     found = run(tmp_path, "load", *options)["load"]
