@@ -59,8 +59,8 @@ def crossed(
     whole = statistic(table, np.arange(cases))
     drawn = []
     for _ in range(resamples):
-        who: NDArray[np.intp] = rng.integers(readers, size=readers)
-        what: NDArray[np.intp] = rng.integers(cases, size=cases)
+        who = rng.integers(readers, size=(readers,))
+        what = rng.integers(cases, size=(cases,))
         drawn.append(statistic(table[who][:, what], what))
     values = np.array([value for value in drawn if np.isfinite(value)])
     low, high = np.percentile(values, [2.5, 97.5]) if len(values) else (np.nan, np.nan)
