@@ -55,6 +55,19 @@ async def test_the_least_loaded_one_is_asked(servers, make_settings):
     assert [len(vllm.requests) for vllm, _ in servers] == [6, 6]
 
 
+async def test_a_name_that_does_not_resolve_gets_no_calls(servers, make_settings):
+    """In a cluster the list has as many names as the autoscaler may start servers."""
+    (vllm, proxy), _ = servers
+    names = [proxy.url, "http://vllm-1.vllm.invalid:8000", "http://vllm-2.vllm.invalid:8000"]
+    async with gateway_of(make_settings, *names) as (client, registry):
+        ready = await client.get("/health/ready")
+        answers = await asyncio.gather(*(ask(client, i) for i in range(6)))
+    assert ready.status_code == 200
+    assert {a.status_code for a in answers} == {200}
+    assert len(vllm.requests) == 6
+    assert registry.get_sample_value("llmcxr_vllm_retries_total") == 0
+
+
 async def test_one_goes_and_the_other_answers_all(servers, make_settings):
     (first, proxy), (second, other) = servers
     async with gateway_of(make_settings, proxy.url, other.url) as (client, registry):
