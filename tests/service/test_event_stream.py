@@ -106,6 +106,8 @@ async def test_after_it_a_failure_is_the_last_event(make_settings, vllm, checkpo
         assert problem["request_id"] == response.headers["x-request-id"]
         metrics = (await client.get("/metrics")).text
         assert f'reason="{problem["reason"]}"' in metrics
+        # Its status was 200, and yet it failed.
+        assert 'llmcxr_request_seconds_count{outcome="failed",route="/instruct"} 1.0' in metrics
 
 
 async def test_whoever_goes_away_ends_the_work(make_settings, vllm):

@@ -9,11 +9,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 from starlette.responses import RedirectResponse, Response
 from tests.service.access.conftest import Trusted
 from tests.service.access.issuer import AUDIENCE, ISSUER, ec_key, part, rsa_key
 
 from llmcxr_service.access.issuer_keys import IssuerKeys
+from llmcxr_service.access.measures import IssuerMeasures
 from llmcxr_service.access.tokens import Tokens
 from llmcxr_service.errors import IssuerUnavailable, Unauthenticated
 
@@ -214,15 +216,21 @@ async def test_an_outage_is_survived_for_a_while(
 
 
 async def test_an_issuer_that_was_never_there(clock: Clock, trusted: Trusted) -> None:
+    registry = CollectorRegistry()
     keys = IssuerKeys(
         "http://127.0.0.1:9/keys",
         ssl.create_default_context(),
         cache_seconds=1.0,
         stale_seconds=1.0,
         clock=clock,
+        measures=IssuerMeasures(registry),
     )
     with pytest.raises(IssuerUnavailable):
         await keys.find("first")
+    fetches = "llmcxr_issuer_fetches_total"
+    assert registry.get_sample_value(fetches, {"outcome": "failed"}) == 1
+    assert registry.get_sample_value(fetches, {"outcome": "done"}) == 0
+    assert registry.get_sample_value("llmcxr_issuer_keys_timestamp_seconds") == 0
     await keys.close()
 
 
