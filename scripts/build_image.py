@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STATE = Path(os.environ.get("LLMCXR_IMAGE_STATE", "/var/tmp/llmcxr-image"))
 IMAGE = "localhost/llmcxr"
 PORT = 18080
-READY_SECONDS = 540
+READY_SECONDS = 900
 DEBIAN_PACKAGES = "python3,python3-venv,python-is-python3,ca-certificates"
 
 
@@ -215,14 +215,26 @@ def running(root: Path, image: str) -> Iterator[subprocess.Popen[bytes]]:
         mount -t tmpfs -o mode=700,uid={user} spool var/lib/llmcxr
         exec chroot . env -i {shlex.join(settings)} sh -c {shlex.quote(start)}
     """
-    isolated = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "bash", "-c", script]
+    isolated = ["unshare", "--mount", "--pid", "--fork", "bash", "-c", script]
     with (STATE / "service.log").open("wb") as log:
         process = subprocess.Popen(isolated, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             yield process
         finally:
-            process.send_signal(signal.SIGKILL)
+            # The first process of its namespace; all others there end with it. (unshare's own
+            # --kill-child does not outlast the change of user.)
+            for child in children_of(process.pid):
+                os.kill(child, signal.SIGKILL)
             process.wait()
+
+
+def children_of(process: int) -> list[int]:
+    """Ids of a process' children; none where it has ended."""
+    try:
+        text = Path(f"/proc/{process}/task/{process}/children").read_text()
+    except OSError:
+        return []
+    return [int(child) for child in text.split()]
 
 
 def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
@@ -246,10 +258,10 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
 
 def look_inside(root: Path, launcher: int) -> dict[str, Any]:
     """What runs there, from its /proc: user, privileges; and what the image holds."""
-    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
-    status = Path(f"/proc/{children[0]}/status").read_text()
+    (first,) = children_of(launcher)
+    status = Path(f"/proc/{first}/status").read_text()
     fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-    mounts = Path(f"/proc/{children[0]}/mounts").read_text().splitlines()
+    mounts = Path(f"/proc/{first}/mounts").read_text().splitlines()
     sbom = json.loads((root / "usr/share/sbom/llmcxr.cdx.json").read_text(encoding="utf-8"))
     compilers = [
         name
