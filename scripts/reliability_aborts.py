@@ -34,7 +34,9 @@ def add_abort_options(parser: argparse.ArgumentParser) -> None:
     """The section's options."""
     parser.add_argument("--clients", type=int, default=1000)
     parser.add_argument("--at-once", type=int, default=20)
-    parser.add_argument("--minutes", type=float, default=1e9, help="no wave after these")
+    parser.add_argument(
+        "--minutes", type=float, default=1e9, help="no wave after these, vLLM's start included"
+    )
     parser.add_argument("--seed", type=int, help="one that no run had; else the next one")
 
 
@@ -47,8 +49,9 @@ def run_aborts(arguments: argparse.Namespace, checkpoint: Path) -> Figures:
     del checkpoint  # the tiny one has no language model
     seed = choose_seed(earlier_runs(arguments.output, SECTION), arguments.seed)
     before = machine()
+    end = time.monotonic() + arguments.minutes * 60.0
     with _service() as service:
-        waves = asyncio.run(_waves(arguments, service, seed))
+        waves = asyncio.run(_waves(arguments, service, seed, end))
         service.client.get("/health/ready").raise_for_status()
         answer = service.client.post("/instruct", json={"instruction": "Hi", "max_tokens": 4})
     run = {"seed": seed, **_figures(waves), "machine": before}
@@ -88,14 +91,15 @@ def _service() -> Iterator[RunningService]:
             process.wait(120)
 
 
-async def _waves(arguments: argparse.Namespace, service: RunningService, seed: int) -> list[Wave]:
+async def _waves(
+    arguments: argparse.Namespace, service: RunningService, seed: int, end: float
+) -> list[Wave]:
     dice = random.Random(seed)
     gateway = str(service.client.base_url).rstrip("/")
     vllm = vllm_address(service.process.pid)
-    started = time.monotonic()
     waves: list[Wave] = []
     while (left := sum(wave.left.total() for wave in waves)) < arguments.clients:
-        if time.monotonic() - started > arguments.minutes * 60.0:
+        if waves and time.monotonic() > end:
             break
         waves.append(await one_wave(gateway, vllm, dice, arguments.at_once))
         print(f"{left} left, {waves[-1]}", file=sys.stderr)
