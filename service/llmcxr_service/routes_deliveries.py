@@ -6,8 +6,9 @@ Ids are our own and opaque; nothing here names a patient, a study or a host.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 MOST = 1000
 
 router = APIRouter(default_response_class=Response)
+_CHANGE: dict[str, Any] = {"status_code": 202, "responses": doc.problems(404, 422)}
 
 
 class Delivery(BaseModel):
@@ -74,28 +76,21 @@ async def show_delivery(request: Request, delivery: str) -> Response:
     return _json(await asyncio.to_thread(_ledger(request).history, delivery))
 
 
-@router.post(
-    "/deliveries/{delivery}/resend",
-    summary="Send it now",
-    status_code=202,
-    responses=doc.problems(404, 422),
-)
+@router.post("/deliveries/{delivery}/resend", summary="Send it now", **_CHANGE)
 async def resend_delivery(request: Request, delivery: str) -> Response:
     """Again where it was given up, discarded or done; sooner where it waits."""
-    await asyncio.to_thread(_ledger(request).resend, delivery)
-    return Response(status_code=202)
+    return await _change(_ledger(request).resend, delivery)
 
 
-@router.post(
-    "/deliveries/{delivery}/discard",
-    summary="Give it up for good",
-    status_code=202,
-    responses=doc.problems(404, 422),
-)
+@router.post("/deliveries/{delivery}/discard", summary="Give it up for good", **_CHANGE)
 async def discard_delivery(request: Request, delivery: str) -> Response:
     """No further attempt is made; one that is just in work may still arrive."""
-    await asyncio.to_thread(_ledger(request).discard, delivery)
-    return Response(status_code=202)
+    return await _change(_ledger(request).discard, delivery)
+
+
+async def _change(change: Callable[[str], None], delivery: str) -> Response:
+    await asyncio.to_thread(change, delivery)
+    return Response(status_code=_CHANGE["status_code"])
 
 
 def _ledger(request: Request) -> Ledger:

@@ -16,13 +16,12 @@ from pydicom.sr.coding import Code
 from llmcxr_models.quiet import quiet_libraries
 from llmcxr_service.draft import DraftReport
 from llmcxr_service.outputs import marks
-from llmcxr_service.outputs.dicom_object import algorithm_equipment, to_file
-from llmcxr_service.outputs.identity import evidence_of, require_source
+from llmcxr_service.outputs.identity import require_source
 from llmcxr_service.outputs.object_ids import object_ids, report_content
-from llmcxr_service.outputs.sr_content import finish, language_of, observed_by
+from llmcxr_service.outputs.sr_content import Series, language_of, observed_by, write_report
 from llmcxr_service.source_instance import SourceInstance
 
-_SERIES_NUMBER = 9101
+_SERIES = Series(9101, "AI draft report (preliminary, unverified)", marks.NOTICE)
 
 
 def enhanced_sr(draft: DraftReport) -> bytes:
@@ -34,22 +33,8 @@ def enhanced_sr(draft: DraftReport) -> bytes:
     source = require_source(draft)
     ids = object_ids("enhanced-sr", source, draft, *report_content(draft))
     with quiet_libraries():
-        document = EnhancedSR(
-            evidence=[evidence_of(source)],
-            content=_content(draft, source)[0],
-            series_instance_uid=ids.series,
-            series_number=_SERIES_NUMBER,
-            sop_instance_uid=ids.sop_instance,
-            instance_number=1,
-            manufacturer=marks.MANUFACTURER,
-            series_description="AI draft report (preliminary, unverified)",
-            is_complete=True,
-            is_final=False,
-            is_verified=False,
-            contributing_equipment=[algorithm_equipment(draft.model, draft.created, marks.NOTICE)],
-        )
-        finish(document, draft, source)
-        return to_file(document)
+        content = _content(draft, source)[0]
+        return write_report(EnhancedSR, content, ids, draft, source, _SERIES)
 
 
 def _content(draft: DraftReport, source: SourceInstance) -> ContentSequence:

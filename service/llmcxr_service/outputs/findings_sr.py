@@ -25,19 +25,21 @@ from llmcxr_models.quiet import quiet_libraries
 from llmcxr_service.draft import DraftReport, derived_uid
 from llmcxr_service.errors import NotAcceptable
 from llmcxr_service.outputs import marks
-from llmcxr_service.outputs.dicom_object import algorithm_equipment, to_file
-from llmcxr_service.outputs.identity import evidence_of, require_source
+from llmcxr_service.outputs.identity import require_source
 from llmcxr_service.outputs.object_ids import findings_content, object_ids, percent
 from llmcxr_service.outputs.sr_content import (
+    Series,
     concept,
-    finish,
     language_of,
     observed_by,
     own_concept,
+    write_report,
 )
 from llmcxr_service.source_instance import SourceInstance
 
-_SERIES_NUMBER = 9102
+_SERIES = Series(
+    9102, "AI findings (preliminary, unverified)", f"{marks.NOTICE} {marks.UNCALIBRATED}"
+)
 _MENTIONED = own_concept("MENTIONED", "Affirmed by the text of the AI draft report")
 _PROCEDURE = CodedConcept("399208008", "SCT", "Plain chest X-ray")
 
@@ -53,24 +55,9 @@ def findings_sr(draft: DraftReport) -> bytes:
         raise no_observations()
     source = require_source(draft)
     ids = object_ids("findings-sr", source, draft, *findings_content(draft))
-    notice = f"{marks.NOTICE} {marks.UNCALIBRATED}"
     with quiet_libraries():
-        document = Comprehensive3DSR(
-            evidence=[evidence_of(source)],
-            content=_content(draft, source)[0],
-            series_instance_uid=ids.series,
-            series_number=_SERIES_NUMBER,
-            sop_instance_uid=ids.sop_instance,
-            instance_number=1,
-            manufacturer=marks.MANUFACTURER,
-            series_description="AI findings (preliminary, unverified)",
-            is_complete=True,
-            is_final=False,
-            is_verified=False,
-            contributing_equipment=[algorithm_equipment(draft.model, draft.created, notice)],
-        )
-        finish(document, draft, source)
-        return to_file(document)
+        content = _content(draft, source)[0]
+        return write_report(Comprehensive3DSR, content, ids, draft, source, _SERIES)
 
 
 def no_observations() -> NotAcceptable:

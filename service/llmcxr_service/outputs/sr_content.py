@@ -1,10 +1,14 @@
-"""Parts of content trees that both structured reports share (TID 1002, 1004, 1204)."""
+"""What both structured reports share: parts of content trees (TID 1002, 1004, 1204), the rest."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from highdicom.sr import (
     CodedConcept,
+    Comprehensive3DSR,
     DeviceObserverIdentifyingAttributes,
+    EnhancedSR,
     LanguageOfContentItemAndDescendants,
     ObservationContext,
     ObserverContext,
@@ -16,12 +20,14 @@ from llmcxr_models.observations import Code
 from llmcxr_service.draft import DraftReport, derived_uid
 from llmcxr_service.outputs.dicom_object import (
     CHARACTER_SET,
+    algorithm_equipment,
     describe_equipment,
     set_created,
+    to_file,
 )
-from llmcxr_service.outputs.identity import file_under
+from llmcxr_service.outputs.identity import evidence_of, file_under
 from llmcxr_service.outputs.marks import MANUFACTURER, long_string
-from llmcxr_service.outputs.object_ids import CODING_SCHEME_UID
+from llmcxr_service.outputs.object_ids import CODING_SCHEME_UID, ObjectIds
 from llmcxr_service.rendering import ModelIdentity
 from llmcxr_service.source_instance import SourceInstance
 
@@ -62,7 +68,49 @@ def observed_by(model: ModelIdentity) -> ObservationContext:
     return ObservationContext(observer_device_context=ObserverContext(codes.DCM.Device, device))
 
 
-def finish(dataset: Dataset, draft: DraftReport, source: SourceInstance) -> None:
+@dataclass(frozen=True)
+class Series:
+    """What the two differ in, beside their content.
+
+    Attributes:
+        number: Series Number.
+        description: Series Description.
+        notice: of the algorithm's contribution.
+    """
+
+    number: int
+    description: str
+    notice: str
+
+
+def write_report(
+    kind: type[EnhancedSR | Comprehensive3DSR],
+    content: Dataset,
+    ids: ObjectIds,
+    draft: DraftReport,
+    source: SourceInstance,
+    series: Series,
+) -> bytes:
+    """A DICOM file of a content tree: COMPLETE, PRELIMINARY, UNVERIFIED, in the source's study."""
+    document = kind(
+        evidence=[evidence_of(source)],
+        content=content,
+        series_instance_uid=ids.series,
+        series_number=series.number,
+        sop_instance_uid=ids.sop_instance,
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        series_description=series.description,
+        is_complete=True,
+        is_final=False,
+        is_verified=False,
+        contributing_equipment=[algorithm_equipment(draft.model, draft.created, series.notice)],
+    )
+    _finish(document, draft, source)
+    return to_file(document)
+
+
+def _finish(dataset: Dataset, draft: DraftReport, source: SourceInstance) -> None:
     """Overwrite what highdicom filled in by the clock, or could not be given."""
     dataset.SpecificCharacterSet = CHARACTER_SET
     file_under(dataset, source)
