@@ -148,7 +148,7 @@ def _with_queue(
         archive = Archive()
         archives = {
             "pacs": stack.enter_context(serve_here(archive.app())),
-            "rude": stack.enter_context(serve_here(canary_doors.rude_archive())),
+            "rude": stack.enter_context(serve_here(canary_doors.rude_archive(searched.note))),
         }
         port = free_port()
         settings = receiving(folder, archives, port) | {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from starlette.applications import Starlette
@@ -158,8 +159,12 @@ def pdu_without_what_is_meant(pdu: bytes) -> bytes:
     return pdu
 
 
-def rude_archive() -> Starlette:
-    """An archive to deliver to, which refuses everything, and quotes patients in doing so."""
+def rude_archive(note: Callable[[bytes], None]) -> Starlette:
+    """An archive to deliver to, which refuses everything, and quotes patients in doing so.
+
+    Args:
+        note: told what it says.
+    """
     word, header = CANARIES["destination-body"], CANARIES["archive-header"]
     statuses = (400, 409, 500)
     count = 0
@@ -168,6 +173,8 @@ def rude_archive() -> Starlette:
         nonlocal count
         count += 1
         status = statuses[count % len(statuses)]
-        return Response(f"{word} {CANARIES['PatientName']}", status, headers={f"X-{header}": word})
+        text = f"{word} {CANARIES['PatientName']}"
+        note(text.encode())
+        return Response(text, status, headers={f"X-{header}": word})
 
     return Starlette(routes=[Route("/{path:path}", refuse, methods=["GET", "POST"])])
