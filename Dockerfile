@@ -22,7 +22,8 @@ COPY service service
 RUN --mount=type=cache,target=/root/.cache/pip \
     python scripts/setup.py --device "$DEVICE"
 # What is not needed to serve goes: training, tests, linters, build tools, pip itself. What is left
-# is written down as CycloneDX.
+# is written down as CycloneDX. Our code is compiled here, since nothing can be written later: each
+# file is decoded by a fresh process, which would compile it each time.
 ARG PARTS=gateway,vllm
 COPY scripts/image_environment.py scripts/
 RUN --mount=type=cache,target=/root/.cache/pip \
@@ -30,7 +31,9 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     && /opt/sbom/bin/pip install -q cyclonedx-bom==7.5.0 \
     && .venv/bin/python scripts/image_environment.py --parts "$PARTS" \
     && /opt/sbom/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml \
-        --mc-type application --output-file sbom.cdx.json .venv/bin/python
+        --mc-type application --output-file sbom.cdx.json .venv/bin/python \
+    && .venv/bin/python -m compileall -q --invalidation-mode unchecked-hash \
+        models/llmcxr_models service
 
 FROM ${BASE}
 ARG DEVICE=cpu
@@ -63,8 +66,8 @@ COPY --from=build /app/sbom.cdx.json /usr/share/sbom/llmcxr.cdx.json
 COPY --from=build /app/.venv .venv
 COPY --from=build /app/checkpoints checkpoints
 COPY pyproject.toml README.md LICENSE ./
-COPY models/llmcxr_models models/llmcxr_models
-COPY service service
+COPY --from=build /app/models/llmcxr_models models/llmcxr_models
+COPY --from=build /app/service service
 COPY samples samples
 # The root file system can be read-only: everything that is written goes to /tmp, to the spool, and
 # to the directory of keys.
