@@ -1,9 +1,14 @@
-"""Ray: one machine, or a cluster by its address. Nothing of it listens beyond loopback here."""
+"""Ray: one machine, or a cluster by its address.
+
+Ray's servers listen on every address and run what they are sent. A run on this machine therefore
+has a token of its own that they ask for; a cluster's operator sets RAY_AUTH_MODE and its token.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,6 +45,10 @@ def ray_started(workers: Workers) -> Iterator[None]:
     # Read when ray is loaded: it sends no statistics, and leaves GPUs visible as they are.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it has the files of its session
+    if not workers.address:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     import ray
 
     here: dict[str, Any] = {
@@ -78,6 +87,7 @@ def shards_done(
     context.enable_progress_bars = False
     context.enable_operator_progress_bars = False
     context.max_errored_blocks = 0
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     # A shard is a block: what is done is heard of at once, and lost work is one shard.
     listed = ray.data.from_items([{"shard": n} for n in shards], override_num_blocks=len(shards))
     done = listed.map(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tenacity import AsyncRetrying, RetryError, retry_if_exception_type
 from tenacity.stop import stop_after_attempt, stop_after_delay
-from tenacity.wait import wait_exponential_jitter
+from tenacity.wait import wait_random_exponential
 
 from llmcxr_models.errors import CxrError, GeneratorTimeout, GeneratorUnavailable, InvalidInput
 from llmcxr_service.answers import ReportAnswer
@@ -103,7 +103,7 @@ class Drafts:
             return await asyncio.to_thread(self._read_file, Path(item.path))
         return await AsyncRetrying(
             retry=retry_if_exception_type(_PASSING_ARCHIVE),
-            wait=wait_exponential_jitter(0.5, max=10.0),
+            wait=wait_random_exponential(multiplier=0.5, max=10.0),
             stop=stop_after_delay(_ARCHIVE_SECONDS),
             reraise=True,
         )(self._runtime.archives.retrieve, item.dicomweb)
@@ -154,7 +154,7 @@ class Drafts:
         try:
             return await AsyncRetrying(
                 retry=retry_if_exception_type(_PASSING),
-                wait=wait_exponential_jitter(0.5, max=15.0),
+                wait=wait_random_exponential(multiplier=0.5, max=15.0),
                 stop=stop_after_delay(self._patience_seconds),
             )(self._in_time, data, indication, how)
         except RetryError:
