@@ -79,6 +79,12 @@ _OUT = Row(
             quiet=True,
         ),
         Panel("Counts as down", (worst("llmcxr_delivery_circuit_open", "target"),)),
+        Panel(
+            "Age of these figures",
+            (q("time() - (llmcxr_deliveries_timestamp_seconds > 0)", "{{instance}}"),),
+            "More than some seconds: the queue's database cannot be read.",
+            "s",
+        ),
     ),
 )
 
@@ -103,6 +109,9 @@ _KEPT = Row(
     (
         Panel("Free disk", (q("llmcxr_disk_free_bytes", "{{place}} {{instance}}"),), unit="bytes"),
         Panel("Audit failures, an hour", (count("llmcxr_audit_failures_total", "step"),)),
+        Panel(
+            "Store of rates did not answer, an hour", (count("llmcxr_rate_store_failures_total"),)
+        ),
         Panel("Issuer's keys fetched, an hour", (count("llmcxr_issuer_fetches_total", "outcome"),)),
     ),
 )

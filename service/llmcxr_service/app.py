@@ -24,7 +24,7 @@ from llmcxr_service import (
     routes_jobs,
     routes_status,
 )
-from llmcxr_service.access.measures import IssuerMeasures
+from llmcxr_service.access.measures import DoorMeasures
 from llmcxr_service.access.middleware import Access
 from llmcxr_service.access.opening import open_door
 from llmcxr_service.audit_log import AuditLog
@@ -55,7 +55,7 @@ def create_app(settings: Settings, *, transport: httpx.AsyncBaseTransport | None
         transport: how vLLM is reached instead of over the network; then none is started.
     """
     metrics = Metrics()
-    door = open_door(settings, IssuerMeasures(metrics.registry))
+    door = open_door(settings, DoorMeasures(metrics.registry))
     tracing = open_tracing(settings.otlp_endpoint) if settings.otlp_endpoint else None
 
     @asynccontextmanager

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from llmcxr_service.access.measures import IssuerMeasures
+from llmcxr_service.access.measures import DoorMeasures
 from llmcxr_service.errors import IssuerUnavailable
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class IssuerKeys:
         cache_seconds: float,
         stale_seconds: float,
         clock: Callable[[], float] = time.monotonic,
-        measures: IssuerMeasures | None = None,
+        measures: DoorMeasures | None = None,
     ) -> None:
         self._url = url
         self._cache_seconds = cache_seconds
@@ -112,7 +112,7 @@ class IssuerKeys:
         finally:
             self._fetching = None
             if self._measures is not None:
-                self._measures.count(done=done)
+                self._measures.fetched(done=done)
 
     async def _download(self) -> object:
         data = bytearray()

@@ -11,7 +11,7 @@ from llmcxr_service.access.certificates import load_clients
 from llmcxr_service.access.door import Door
 from llmcxr_service.access.issuer_keys import IssuerKeys
 from llmcxr_service.access.keys import KeyRing
-from llmcxr_service.access.measures import IssuerMeasures
+from llmcxr_service.access.measures import DoorMeasures
 from llmcxr_service.access.rates import Rates
 from llmcxr_service.access.tokens import Tokens
 from llmcxr_service.errors import AccessError
@@ -46,12 +46,12 @@ def check_access(settings: Settings) -> None:
             raise AccessError("A file of LLMCXR_TLS_* is missing.")
 
 
-def open_door(settings: Settings, measures: IssuerMeasures | None = None) -> Door:
+def open_door(settings: Settings, measures: DoorMeasures | None = None) -> Door:
     """A door by the settings; nothing is fetched yet.
 
     Args:
         settings: the configuration.
-        measures: told of every fetch of an issuer's keys.
+        measures: told of what is asked of an issuer and of a store of rates.
 
     Raises:
         AccessError: a setting or file cannot be used.
@@ -66,7 +66,11 @@ def open_door(settings: Settings, measures: IssuerMeasures | None = None) -> Doo
         clients=load_clients(settings.tls_clients) if settings.tls_clients else None,
         rates=None
         if settings.rate_limit == "off"
-        else Rates(settings.rate_limit, None if store is None else store.get_secret_value()),
+        else Rates(
+            settings.rate_limit,
+            None if store is None else store.get_secret_value(),
+            measures=measures,
+        ),
     )
 
 
@@ -90,7 +94,7 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _tokens(settings: Settings, measures: IssuerMeasures | None) -> Tokens | None:
+def _tokens(settings: Settings, measures: DoorMeasures | None) -> Tokens | None:
     issuer, audience, url = (
         settings.oidc_issuer,
         settings.oidc_audience,

@@ -15,6 +15,7 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from llmcxr_service.access.measures import DoorMeasures
 from llmcxr_service.errors import AccessError, RateLimited
 
 log = logging.getLogger(__name__)
@@ -34,19 +35,25 @@ class Rates:
         limit: such as `600/minute`.
         store: URL of a Redis (`redis:`, `rediss:`, `unix:`); None: memory.
         clock: seconds that only grow.
+        measures: told whenever the Redis did not answer.
 
     Raises:
         AccessError: the URL cannot be used.
     """
 
     def __init__(
-        self, limit: str, store: str | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        limit: str,
+        store: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        measures: DoorMeasures | None = None,
     ) -> None:
         self._limit = parse(limit)
         self._own = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._pool = None if store is None else _pool(store)
         self._shared = None if self._pool is None else _shared(self._pool)
         self._clock = clock
+        self._measures = measures
         self._away_until = float("-inf")
 
     async def count(self, caller: str) -> None:
@@ -61,6 +68,8 @@ class Rates:
             except StorageError:
                 self._away_until = self._clock() + _PAUSE_SECONDS
                 log.warning("the store of rate limits is away; this replica counts for itself")
+                if self._measures is not None:
+                    self._measures.store_failed()
             else:
                 return
         await self._count(self._own, caller)

@@ -54,6 +54,11 @@ class Measures:
             ["target"],
             registry=registry,
         )
+        self._looked = Gauge(
+            "llmcxr_deliveries_timestamp_seconds",
+            "When the queue was last looked at, Unix time; what is shown of it is as old.",
+            registry=registry,
+        )
         self._circuit = Gauge(
             "llmcxr_delivery_circuit_open",
             "Whether a destination counts as down.",
@@ -84,3 +89,4 @@ class Measures:
             self._oldest.labels(target).set(max(ages, default=0.0))
         for target, is_open in circuits.items():
             self._circuit.labels(target).set(is_open)
+        self._looked.set_to_current_time()

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 from tests.redis_server import NoRedis, Server, open_redis
 from tests.service.access.conftest import bearer
 from tests.service.conftest import StartGateway
 
 from llmcxr_service.access.callers import Scope
+from llmcxr_service.access.measures import DoorMeasures
 from llmcxr_service.access.rates import Rates
 from llmcxr_service.errors import AccessError, RateLimited
 
@@ -101,14 +103,18 @@ async def test_requests_to_two_gateways_count_together(
 
 async def test_without_its_store_each_replica_counts_alone(redis: Server) -> None:
     now = 0.0
-    rates = Rates("3/hour", redis.url, clock=lambda: now)
+    registry = CollectorRegistry()
+    measures = DoorMeasures(registry)
+    rates = Rates("3/hour", redis.url, clock=lambda: now, measures=measures)
     assert await allowed(rates, "a", 2) == 2
+    assert registry.get_sample_value("llmcxr_rate_store_failures_total") == 0
     redis.process.kill()
     redis.process.wait()
     assert await allowed(rates, "a", 5) == 3
     # After a pause the store is asked again, and is still away.
     now = 6.0
     assert await allowed(rates, "a", 1) == 0
+    assert registry.get_sample_value("llmcxr_rate_store_failures_total") == 2
     await rates.close()
 
 

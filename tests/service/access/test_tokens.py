@@ -15,7 +15,7 @@ from tests.service.access.conftest import Trusted
 from tests.service.access.issuer import AUDIENCE, ISSUER, ec_key, part, rsa_key
 
 from llmcxr_service.access.issuer_keys import IssuerKeys
-from llmcxr_service.access.measures import IssuerMeasures
+from llmcxr_service.access.measures import DoorMeasures
 from llmcxr_service.access.tokens import Tokens
 from llmcxr_service.errors import IssuerUnavailable, Unauthenticated
 
@@ -223,7 +223,7 @@ async def test_an_issuer_that_was_never_there(clock: Clock, trusted: Trusted) ->
         cache_seconds=1.0,
         stale_seconds=1.0,
         clock=clock,
-        measures=IssuerMeasures(registry),
+        measures=DoorMeasures(registry),
     )
     with pytest.raises(IssuerUnavailable):
         await keys.find("first")
