@@ -1,7 +1,7 @@
-"""`scripts/canaries.py`: 50 made-up identifiers through 2,000 requests; writes docs/canaries.json.
+"""`scripts/canaries.py`: 61 made-up identifiers through 2,000 requests; writes docs/canaries.json.
 
-Status 1 where one of them came out again: in the log, /metrics, an answer or a file. Arguments are
-passed on: --requests, --seed, --output.
+Status 1 where one of them came out again: in a log, /metrics, an answer, a PDU or a file that is
+not meant for it. Arguments are passed on: --requests, --seed, --output.
 """
 
 from __future__ import annotations

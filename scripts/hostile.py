@@ -1,7 +1,7 @@
-"""`scripts/hostile.py`: 10,000 hostile requests against the gateway; a table and docs/hostile.json.
+"""`scripts/hostile.py`: 10,000 hostile requests by every door; tables and docs/hostile.json.
 
 The generator and the attack are in tests/hostile; the tests run a few hundred of them. Arguments
-are passed on: --count, --seed, --concurrency, --output.
+are passed on: --count, --doors, --seed, --concurrency, --output.
 """
 
 from __future__ import annotations

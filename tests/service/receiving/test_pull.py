@@ -135,6 +135,15 @@ def endless():
     return StreamingResponse(body(), headers={"Content-Type": RELATED})
 
 
+def endless_parts():
+    async def body():
+        while True:
+            yield b"--B\r\n\r\n\r\n" * 100
+            await asyncio.sleep(0)
+
+    return StreamingResponse(body(), headers={"Content-Type": RELATED})
+
+
 def dripping():
     async def body():
         while True:
@@ -162,6 +171,7 @@ def dripping():
         (lambda: related(b"no DICOM"), 502, "source-misbehaved"),
         (lambda: related(bytes(LIMIT + 1)), 413, "body-too-large"),
         (endless, 413, "body-too-large"),
+        (endless_parts, 502, "source-misbehaved"),  # at the second, not when it is too much
         (dripping, 504, "source-timeout"),
         (slow, 504, "source-timeout"),
     ],
