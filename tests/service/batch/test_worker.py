@@ -68,7 +68,9 @@ def start_worker(plan, make_settings, vllm):
 
 
 def rows_of(plan):
-    return [row for part in parts_of(plan.directory) for row in parquet.read_table(part).to_pylist()]
+    return [
+        row for part in parts_of(plan.directory) for row in parquet.read_table(part).to_pylist()
+    ]
 
 
 def test_each_radiograph_has_one_row_whatever_it_is(plan, start_worker, folder, checkpoint):
