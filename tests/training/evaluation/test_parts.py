@@ -208,5 +208,12 @@ assert {len(answers[number]) for number in (1, 3, 4, 5, 6, 7)} == {vocabulary.im
 assert answers[0] == answers[2] and 0 < len(answers[0]) <= 12
 assert not set(answers[0]) & set(vocabulary.image_token_ids)
 assert len(vocabulary.to_codes(answers[1])) == vocabulary.image_length
+asked = [builder.yes_or_no(list(range(vocabulary.image_length)), "Is there cardiomegaly?")]
+asked += [builder.yes_or_no([7] * vocabulary.image_length, "Is this radiograph normal?")]
+looks = [Question(prompt, 0.0, 1.0, 0) for prompt in asked * 2]
+found = dict(model.log_probabilities(looks))
+assert sorted(found) == [0, 1, 2, 3]
+assert all(len(pair) == 2 and max(pair) < 0 for pair in found.values())
+assert found[0] != found[1] and max(abs(a - b) for a, b in zip(found[0], found[2])) < 0.2
 print("as it should be")
 """

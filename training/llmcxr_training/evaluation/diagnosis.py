@@ -73,7 +73,9 @@ def _judge(values: Values) -> Found:
 def _reconstructions(values: Values) -> Found:
     psnr, similarity = values["vqgan.psnr_db"].value, values["vqgan.ms_ssim"].value
     change = values["vqgan.judge_auroc_difference"].value
-    said = f"PSNR {psnr:.1f} dB, MS-SSIM {similarity:.2f}, the judge's AUROC {change:+.2f}"
+    # Not "-0.00".
+    shown = round(change, 2) + 0.0
+    said = f"PSNR {psnr:.1f} dB, MS-SSIM {similarity:.2f}, the judge's AUROC {shown:+.2f}"
     if psnr < 24 or similarity < 0.80 or change < -0.05:
         return True, (
             f"Reconstructions are poor ({said}): the VQ-GAN loses what the language model would"

@@ -27,7 +27,7 @@ QUALITY = 88
 
 _REPORT_FIGURES = (
     ("label micro F1", "label_micro_f1"),
-    ("label macro F1, findings that occur", "label_macro_f1_present"),
+    ("label macro F1 of those that occur", "label_macro_f1_present"),
     ("BLEU-4", "bleu4"),
     ("ROUGE-L", "rouge_l"),
 )
@@ -38,8 +38,8 @@ _REPORT_SYSTEMS = (
     ("nearest training image's", "nearest_neighbour."),
 )
 _IMAGE_FIGURES = (
-    ("Fréchet distance (judge), less is better", "fd_judge"),
-    ("kernel distance (judge), less is better", "kid_judge"),
+    ("Fréchet distance, less is better", "fd_judge"),
+    ("kernel distance, less is better", "kid_judge"),
     ("precision", "precision"),
     ("recall", "recall"),
     ("density", "density"),

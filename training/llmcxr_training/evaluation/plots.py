@@ -28,6 +28,8 @@ _STYLE: Any = {
     "svg.hashsalt": "llmcxr",
 }
 _COLUMNS = 4
+_WIDTH = 9.6
+"""Of a plot that has no natural width, inches."""
 
 Curves = Mapping[str, Mapping[str, Any]]
 """By finding, as `tables.json` has them."""
@@ -77,7 +79,7 @@ def reliability_plot(curves: Curves) -> str:
 def label_plot(labels: Sequence[Mapping[str, Any]]) -> str:
     """How many real and written reports affirm each observation."""
     rows = [row for row in labels if row["real"] or row["written"]]
-    with _figure(7.5, 0.6 + 0.34 * max(1, len(rows))) as (figure, svg):
+    with _figure(_WIDTH, 0.6 + 0.34 * max(1, len(rows))) as (figure, svg):
         axes = figure.subplots()
         for place, row in enumerate(rows):
             axes.barh(place - 0.2, row["real"], 0.36, color=GREY)
@@ -94,7 +96,7 @@ def label_plot(labels: Sequence[Mapping[str, Any]]) -> str:
 
 def length_plot(words: Mapping[str, Sequence[float]]) -> str:
     """Histogram of the words in real and written reports."""
-    with _figure(7.5, 2.4) as (figure, svg):
+    with _figure(_WIDTH, 2.4) as (figure, svg):
         axes = figure.subplots()
         for name, colour in (("real", GREY), ("written", BLUE)):
             axes.stairs(words[name], words["edges"], fill=True, alpha=0.45, color=colour)
@@ -114,7 +116,7 @@ def interval_plot(groups: Sequence[tuple[str, Sequence[tuple[str, Interval]]]]) 
     columns = min(2, len(groups))
     lines = math.ceil(len(groups) / columns)
     tallest = max(len(entries) for _, entries in groups)
-    with _figure(7.5, lines * (0.75 + 0.24 * tallest)) as (figure, svg):
+    with _figure(_WIDTH, lines * (0.75 + 0.24 * tallest)) as (figure, svg):
         grid = figure.subplots(lines, columns, squeeze=False).ravel()
         for axes, (title, entries) in zip(grid, groups, strict=False):
             for place, (_, interval) in enumerate(entries):
@@ -129,7 +131,7 @@ def interval_plot(groups: Sequence[tuple[str, Sequence[tuple[str, Interval]]]]) 
 
 def difference_plot(rows: Sequence[tuple[str, Interval, bool]]) -> str:
     """Differences with their intervals around zero; significant ones are in colour."""
-    with _figure(7.5, 0.7 + 0.24 * max(1, len(rows))) as (figure, svg):
+    with _figure(_WIDTH, 0.7 + 0.24 * max(1, len(rows))) as (figure, svg):
         axes = figure.subplots()
         axes.axvline(0.0, color=GREY, linewidth=0.8)
         for place, (_, interval, significant) in enumerate(rows):
