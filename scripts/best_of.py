@@ -104,7 +104,7 @@ def figures(
         for name, judge in (("picking", picking), ("measuring", measuring)):
             judged = Picker(judge).pick(report, pictures)
             # Both judge the same findings of the same prompt, so either both are None or none.
-            row[name] = [judgement.agreement or 0.0 for judgement in judged.judgements]
+            row[name] = [round(judgement.agreement or 0.0, 4) for judgement in judged.judgements]
         rows.append(row)
     found: dict[str, Any] = {
         name: {key: _mean([row[name][i] for row in rows]) for i, key in enumerate(KEYS)}
