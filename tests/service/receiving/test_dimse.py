@@ -26,6 +26,7 @@ from pynetdicom.sop_class import CTImageStorage, StudyRootQueryRetrieveInformati
 from tests.pictures import PATIENT, PATIENT_ID
 from tests.service.receiving.conftest import AE_TITLE, LIMIT, ROUTER, free_port, instance, wait_for
 
+from llmcxr_service.intake_dicom.bounded import _Messages
 from llmcxr_service.intake_dicom.listening import make_dimse_receiver
 from llmcxr_service.intake_dicom.sop_classes import SOP_CLASSES, TRANSFER_SYNTAXES
 
@@ -349,6 +350,18 @@ def test_a_sender_that_leaves_with_two_messages_open_holds_no_association(hospit
                 connection.shutdown(socket.SHUT_WR)
             wait_for(lambda: not association.is_established, seconds=30)
         wait_for(idle, seconds=30)
+
+
+def test_the_end_of_a_connection_is_never_one_message_too_many():
+    # The race above, without its luck: what pynetdicom puts when the connection has ended.
+    messages = _Messages(1)
+    messages.put("waiting")
+    messages.put((None, None))
+    with pytest.raises(queue.Full):
+        messages.put("one too many")
+    assert messages.get(block=False) == "waiting"
+    messages.put((None, None))
+    assert messages.get(block=False) == (None, None)
 
 
 def test_a_command_set_over_the_limit_is_aborted(hospital):
