@@ -67,7 +67,7 @@ def _isolate() -> None:
 
 def _draw(folder: Path, count: int, seed: int) -> None:
     folder.mkdir()
-    samples = sorted((ROOT / "samples").glob("*.png"))
+    samples = sorted(p for p in (ROOT / "samples").iterdir() if p.suffix in (".png", ".jpg"))
     random = np.random.default_rng(seed)
     for number in range(count):
         with Image.open(samples[number % len(samples)]) as sample:
