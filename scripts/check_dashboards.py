@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -42,6 +43,8 @@ _SETTLE_SECONDS = 20.0
 def main() -> int:
     """Run it; status 1 where a panel is empty that should not be."""
     arguments = _arguments()
+    # What was started is to be ended, whoever ends this.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if shutil.which("prometheus") is None:
         print("There is no program `prometheus`; Debian's package has it.")
         return 2
