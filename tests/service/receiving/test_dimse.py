@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import io
-import queue
 import json
+import queue
 import shutil
 import socket
 import ssl
