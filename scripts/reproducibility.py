@@ -7,6 +7,8 @@ and writes them under the run's name into docs/reproducibility.json:
     python scripts/reproducibility.py --checkpoint checkpoints/demo --dtype bfloat16
     python scripts/reproducibility.py --checkpoint checkpoints/demo --dtype float32
     python scripts/reproducibility.py --checkpoint checkpoints/demo --dtype bfloat16 --sequences 1
+
+The figures that are kept were made with `--image-tokens 64 --tokens 32 --at-once 4`.
 """
 
 from __future__ import annotations
@@ -168,6 +170,7 @@ async def run(args: argparse.Namespace) -> None:
         "eager": True,
         "sequences_at_once": args.sequences,
         "image_tokens": args.image_tokens,
+        "longest_report": args.tokens,
     }
     options = VllmOptions(dtype=args.dtype, eager=True, max_num_seqs=args.sequences)
     async with (
