@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,17 +67,17 @@ class Material:
     rows: list[int]
     lab: PictureLab
 
-    @property
+    @functools.cached_property
     def studies(self) -> list[Study]:
         """Those that are asked about."""
         return [self.cohort.measured.studies[row] for row in self.rows]
 
-    @property
+    @functools.cached_property
     def patients(self) -> list[str]:
         """Their patients."""
         return [study.patient_id for study in self.studies]
 
-    @property
+    @functools.cached_property
     def measured_patients(self) -> list[str]:
         """Those of all measured radiographs."""
         return [study.patient_id for study in self.cohort.measured.studies]
