@@ -152,12 +152,15 @@ def main() -> int:
     """Read the arguments, run, print, write; status 1 where a request was not refused."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=10_000, help="requests through all doors")
-    parser.add_argument("--doors", nargs="+", type=Door, default=list(Door), choices=list(Door))
+    parser.add_argument("--doors", nargs="*", type=Door, default=list(Door), choices=list(Door))
+    parser.add_argument("--pieces", nargs="*", type=Path, default=[], help="files of other doors")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--concurrency", type=int, default=2, help="requests at once")
     parser.add_argument("--output", type=Path, help="the JSON file; its other doors are kept")
     arguments = parser.parse_args()
-    doors = _pieces(arguments.output, arguments.seed, arguments.count)
+    doors: dict[str, Any] = {}
+    for path in [arguments.output, *arguments.pieces]:
+        doors |= _pieces(path, arguments.seed, arguments.count)
     for door in arguments.doors:
         doors[door] = run(door, arguments.count, arguments.seed, arguments.concurrency)
         _print_classes(doors[door]["classes"])
