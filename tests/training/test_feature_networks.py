@@ -14,6 +14,8 @@ from torch import nn
 
 from llmcxr_models.errors import InvalidCheckpoint
 from llmcxr_models.judge import JUDGE_JSON, JUDGE_WEIGHTS, Judge, JudgeConfig
+from llmcxr_training.evaluation.extractors import load_extractor
+from llmcxr_training.evaluation.settings import ExtractorSettings
 from llmcxr_training.feature_networks import XRV_RANGE, XRV_SIDE, XrvFeatures, load_feature_network
 
 CPU = torch.device("cpu")
@@ -100,6 +102,18 @@ def test_a_densenet_is_a_file(kind: str, tmp_path: Path, xrv: ModuleType) -> Non
 def test_pictures_are_scaled_for_a_densenet(xrv: ModuleType) -> None:
     network = XrvFeatures(xrv.DenseNet())
     assert network.maps(torch.zeros(1, 1, 256, 256))[0].shape[-1] == 56
+
+
+def test_vectors_for_distances(tmp_path: Path, xrv: ModuleType) -> None:
+    densenet = xrv.DenseNet().eval()
+    save_file(densenet.state_dict(), tmp_path / "weights.safetensors")
+    settings = ExtractorSettings(kind="xrv", path=tmp_path / "weights.safetensors")
+    extractor = load_extractor(settings, CPU)
+    assert extractor is not None
+    assert extractor.name == "xrv"
+    pixels = torch.rand(2, 1, XRV_SIDE, XRV_SIDE)
+    expected = densenet.features(XRV_RANGE * pixels).relu().mean(dim=(-2, -1))
+    torch.testing.assert_close(extractor.features(pixels), expected)
 
 
 def test_other_classes_are_not_built(tmp_path: Path, xrv: ModuleType) -> None:
