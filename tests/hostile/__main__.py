@@ -79,6 +79,7 @@ def summary(outcome: Outcome) -> dict[str, Any]:
         "archive_failed_502_504": outcome.meanings[Meaning.ARCHIVE],
         "kept_to_be_refused_by_the_queue": outcome.meanings[Meaning.KEPT],
         "gateway_growth_mib": round(outcome.growth_mib, 1),
+        "of_which_in_the_second_half_mib": round(outcome.late_growth_mib, 1),
         "p50_seconds": round(outcome.percentile(50), 4),
         "p99_seconds": round(outcome.percentile(99), 4),
         "max_seconds": round(outcome.percentile(100), 4),
