@@ -133,6 +133,7 @@ def test_the_cheap_form(
     # Other patients: an interval of both sets, and no reports to measure a judge with.
     assert metrics["covid.psnr_db.change"]["n"] == 12 + 4
     assert "covid.judge_auroc" not in metrics
+    assert "covid.judge_moved.change" in metrics
     assert json.loads((config.output / "shift.json").read_text()) == found
     table = (config.output / "shift.md").read_text(encoding="utf-8")
     assert "| noise of 1/16 of the dose | 21 |" in table

@@ -18,6 +18,7 @@ _COLUMNS: tuple[tuple[str, str], ...] = (
     ("MS-SSIM", "ms_ssim"),
     ("judge's AUROC", "judge_auroc"),
     ("the same through the VQ-GAN", "judge_auroc_reconstructed"),
+    ("judge moved by the VQ-GAN", "judge_moved"),
     ("AUROC of yes or no", "finding_auroc"),
     ("label micro F1", "report_label_micro_f1"),
     ("ROUGE-L", "report_rouge_l"),

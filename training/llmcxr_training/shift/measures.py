@@ -117,6 +117,8 @@ def _measures(look: Look, findings: Sequence[str], least_positives: int) -> dict
         for kind, values in look.images.figures.items()
         if kind in ("psnr_db", "ms_ssim")
     }
+    moved = np.abs(look.images.reconstructed.scores - look.images.real.scores).mean(axis=1)
+    found["judge_moved"] = Measure(_mean(moved), part)
     columns = measured_findings(look.targets, findings, least_positives)
     if columns:
         found["judge_auroc"] = Measure(_macro(look.targets, look.scores, columns), everybody)
