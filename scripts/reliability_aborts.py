@@ -113,8 +113,8 @@ def _figures(waves: list[Wave]) -> Figures:
         "by_moment": {moment: by_moment[moment] for moment in Moment},
         "waves": len(waves),
         "answered_before": sum(wave.answered for wave in waves),
-        "most_running_at_once": max(wave.most_running for wave in waves),
-        "waves_without_work": sum(wave.most_running == 0 for wave in waves),
+        "most_running_at_once": max(wave.running for wave in waves),
+        "waves_without_work": sum(wave.running == 0 for wave in waves),
         "slowest_free_seconds": round(max(wave.free_seconds for wave in waves), 2),
         "waves_not_free_in_time": sum(wave.free_seconds > FREE_SECONDS for wave in waves),
     }

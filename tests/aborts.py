@@ -14,7 +14,6 @@ import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -43,15 +42,15 @@ class Wave:
     """What became of clients that were there at the same time.
 
     Attributes:
-        left: how many went away, by moment.
+        left: how many went away with their request unanswered, by moment.
         answered: how many had their whole answer before they could.
-        most_running: of vLLM's requests, running and waiting, that were seen.
+        running: of vLLM's requests, working and waiting, just before all went.
         free_seconds: from the last one's going to none running or waiting.
     """
 
     left: Counter[Moment] = field(default_factory=Counter)
     answered: int = 0
-    most_running: int = 0
+    running: int = 0
     free_seconds: float = PATIENCE_SECONDS
 
 
@@ -65,30 +64,31 @@ def vllm_address(gateway: int) -> str:
 
 
 async def one_wave(gateway: str, vllm: str, dice: random.Random, clients: int) -> Wave:
-    """Let clients come, and go away at every moment alike; then wait until vLLM is free.
+    """Let clients come to every moment alike, let all go, and wait until vLLM is free.
 
     Args:
         gateway: URL.
         vllm: URL of the vLLM behind it.
-        dice: decides when and how each one goes.
+        dice: decides how each one goes.
         clients: how many, at once.
     """
     wave = Wave()
     moments = list(Moment)
+    every = [
+        _Client(moments[number % len(moments)], number // len(moments), dice)
+        for number in range(clients)
+    ]
     async with httpx.AsyncClient(base_url=vllm, trust_env=False, timeout=30.0) as metrics:
-        watcher = asyncio.ensure_future(_watch(metrics, wave))
-        every = (
-            _Client(gateway, moments[number % len(moments)], number // len(moments), dice)
-            for number in range(clients)
-        )
-        await asyncio.gather(*(each.come_and_go(wave) for each in every))
+        at_work = asyncio.ensure_future(_until_at_work(metrics))
+        await asyncio.gather(*(each.come(gateway, at_work) for each in every))
+        wave.running = await vllm_running(metrics)
+        await asyncio.gather(*(each.go(wave) for each in every))
         gone = time.monotonic()
-        watcher.cancel()
         while time.monotonic() - gone < PATIENCE_SECONDS:
             if await vllm_running(metrics) == 0:
                 wave.free_seconds = time.monotonic() - gone
                 break
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.02)
     return wave
 
 
@@ -99,89 +99,77 @@ async def vllm_running(metrics: httpx.AsyncClient) -> int:
     return int(sum(map(float, counts)))
 
 
-async def _watch(metrics: httpx.AsyncClient, wave: Wave) -> None:
-    while True:
-        wave.most_running = max(wave.most_running, await vllm_running(metrics))
-        await asyncio.sleep(0.05)
+async def _until_at_work(metrics: httpx.AsyncClient) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not await vllm_running(metrics):  # noqa: ASYNC110 - another process, no event
+            await asyncio.sleep(0.02)
 
 
 class _Client:
-    def __init__(self, gateway: str, moment: Moment, number: int, dice: random.Random) -> None:
-        self._host, port = gateway.removeprefix("http://").split(":")
-        self._port, self._moment = int(port), moment
+    def __init__(self, moment: Moment, number: int, dice: random.Random) -> None:
+        self._moment = moment
         self._breaks = dice.random() < 0.5
         self._part = dice.uniform(0.05, 0.95)
-        self._linger = dice.uniform(0.0, 0.5)
-        seed = dice.randrange(2**32)
-        self._head, self._body = _request(moment, number, seed)
+        self._head, self._body = _request(moment, number, dice.randrange(2**32))
 
-    async def come_and_go(self, wave: Wave) -> None:
-        reader, writer = await asyncio.open_connection(self._host, self._port)
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                gone_in_time = await self._until_its_moment(reader, writer, wave)
-        finally:
-            self._leave(writer)
-        if gone_in_time:
-            wave.left[self._moment] += 1
-        else:
-            wave.answered += 1
+    async def come(self, gateway: str, at_work: asyncio.Future[None]) -> None:
+        """Until its moment."""
+        host, port = gateway.removeprefix("http://").split(":")
+        self._reader, self._writer = await asyncio.open_connection(host, int(port))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            self._writer.write(self._sent())
+            await self._writer.drain()
+            if self._moment is Moment.GENERATION:
+                await asyncio.shield(at_work)
+            if self._moment is Moment.STREAM:
+                await _first_tokens(self._reader)
 
-    async def _until_its_moment(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wave: Wave
-    ) -> bool:
-        """Whether its request was not answered by then."""
-        whole = self._head + self._body
-        match self._moment:
-            case Moment.HEAD:
-                await _send(writer, self._head[: int(self._part * len(self._head))])
-            case Moment.BODY:
-                await _send(writer, self._head + self._body[: int(self._part * len(self._body))])
-            case Moment.GENERATION:
-                await _send(writer, whole)
-                await _until(lambda: wave.most_running > 0)
-            case Moment.STREAM:
-                await _send(writer, whole)
-                return await _first_tokens(reader)
-        return not await _comes(reader, self._linger)
-
-    def _leave(self, writer: asyncio.StreamWriter) -> None:
+    async def go(self, wave: Wave) -> None:
+        """Away, with all others."""
+        ended = await self._has_ended()
         if self._breaks:
             linger = struct.pack("ii", 1, 0)
-            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            writer.transport.abort()
-        writer.close()
+            connection = self._writer.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            self._writer.transport.abort()
+        self._writer.close()
+        if ended:
+            wave.answered += 1
+        else:
+            wave.left[self._moment] += 1
+
+    def _sent(self) -> bytes:
+        match self._moment:
+            case Moment.HEAD:
+                return self._head[: int(self._part * len(self._head))]
+            case Moment.BODY:
+                return self._head + self._body[: int(self._part * len(self._body))]
+        return self._head + self._body
+
+    async def _has_ended(self) -> bool:
+        """Whether its answer is there, or whole."""
+        seen = b""
+        try:
+            async with asyncio.timeout(0.001):
+                while more := await self._reader.read(4096):
+                    seen += more
+        except TimeoutError:
+            if self._moment is Moment.STREAM:
+                return bool(re.search(rb"event: (done|error)", seen))
+            return bool(seen)
+        except ConnectionError:
+            pass
+        return True
 
 
-async def _send(writer: asyncio.StreamWriter, data: bytes) -> None:
-    writer.write(data)
-    await writer.drain()
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - what changes has no event
-        await asyncio.sleep(0.02)
-
-
-async def _comes(reader: asyncio.StreamReader, seconds: float) -> bool:
-    """Whether anything comes within so many seconds."""
-    try:
-        async with asyncio.timeout(seconds):
-            await reader.read(1)
-    except TimeoutError:
-        return False
-    return True
-
-
-async def _first_tokens(reader: asyncio.StreamReader) -> bool:
-    """Read until an event with tokens; whether the stream has not ended by then."""
+async def _first_tokens(reader: asyncio.StreamReader) -> None:
+    """Read until an event with tokens, or the end."""
     seen = b""
     while not re.search(rb"event: (text|progress)", seen):
         more = await reader.read(4096)
         if not more:
-            return False
+            return
         seen += more
-    return b"event: done" not in seen and b"event: error" not in seen
 
 
 def _request(moment: Moment, number: int, seed: int) -> tuple[bytes, bytes]:
@@ -190,11 +178,13 @@ def _request(moment: Moment, number: int, seed: int) -> tuple[bytes, bytes]:
     text = moment is Moment.STREAM and number % 2
     if radiograph:
         path, media_type = "/generate-report", f"multipart/form-data; boundary={BOUNDARY}"
-        body = _form({"seed": str(seed), "temperature": "1.0"}, png(seed % 7, (256, 256)))
+        fields = {"seed": str(seed), "temperature": "2.0", "max_tokens": "512"}
+        body = _form(fields, png(seed % 7, (256, 256)))
     else:
         path, media_type = ("/instruct" if text else "/generate-image"), "application/json"
-        asked = {"instruction": "Tell a long story.", "max_tokens": 512} if text else {}
-        body = json.dumps((asked or {"report": REPORT}) | {"seed": seed}).encode()
+        # Drawn so hot, a text has no end of its own; an image has its length.
+        story = {"instruction": "Tell a story.", "temperature": 2.0, "max_tokens": 512}
+        body = json.dumps((story if text else {"report": REPORT}) | {"seed": seed}).encode()
     accept = "text/event-stream" if moment is Moment.STREAM else "application/json"
     lines = (
         f"POST {path} HTTP/1.1",
