@@ -183,6 +183,8 @@ function ready() {
 }
 
 function notice(text = "", first = null, second = null) {
+  // A hidden button would swallow the next key.
+  if (!text && $("notice").contains(document.activeElement)) $("heading").focus();
   $("notice").hidden = !text;
   $("notice-text").textContent = text;
   for (const [id, action] of [["notice-first", first], ["notice-second", second]]) {
