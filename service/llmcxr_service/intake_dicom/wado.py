@@ -35,6 +35,8 @@ _DICOM = "application/dicom"
 _ACCEPT = f'multipart/related; type="{_DICOM}"; transfer-syntax=*, {_DICOM}; q=0.5'
 _FRAMING_BYTES = 64 * 1024
 """Room for boundaries and headers beside the instance."""
+_FREE_PIECES, _SMALLEST_PIECE_BYTES = 1000, 256
+"""After so many pieces they must have this size on average: each costs all requests' time."""
 
 
 class Archives:
@@ -107,11 +109,14 @@ class Archives:
         return found.data
 
     async def _bounded(self, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        received = 0
+        received = pieces = 0
         async for chunk in stream:
             received += len(chunk)
+            pieces += 1
             if received > self._max_bytes + _FRAMING_BYTES:
                 raise self._too_large()
+            if pieces > _FREE_PIECES and received < pieces * _SMALLEST_PIECE_BYTES:
+                raise SourceMisbehaved("The archive's answer comes in crumbs.")
             yield chunk
 
     def _too_large(self) -> BodyTooLarge:

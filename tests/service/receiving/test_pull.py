@@ -144,6 +144,18 @@ def endless_parts():
     return StreamingResponse(body(), headers={"Content-Type": RELATED})
 
 
+def crumbs():
+    async def body():
+        yield b"--B\r\n\r\n"
+        for number in range(LIMIT):  # within the limit of bytes
+            yield b"x"
+            if number % 100 == 0:
+                await asyncio.sleep(0)
+        yield b"\r\n--B--\r\n"
+
+    return StreamingResponse(body(), headers={"Content-Type": RELATED})
+
+
 def dripping():
     async def body():
         while True:
@@ -172,6 +184,7 @@ def dripping():
         (lambda: related(bytes(LIMIT + 1)), 413, "body-too-large"),
         (endless, 413, "body-too-large"),
         (endless_parts, 502, "source-misbehaved"),  # at the second, not when it is too much
+        (crumbs, 502, "source-misbehaved"),
         (dripping, 504, "source-timeout"),
         (slow, 504, "source-timeout"),
     ],
