@@ -83,7 +83,10 @@ def is_json_with(*keys: str) -> Check:
 
 
 TASKS: tuple[HeldOutTask, ...] = (
-    HeldOutTask("Answer with one word only: what is the capital of France?", words(1, 1)),
+    HeldOutTask(
+        "Answer with one word only: what is the capital of France?",
+        both(words(1, 1), matching(r"\bparis\b")),
+    ),
     HeldOutTask("What is the capital of Italy?", matching(r"\brome\b")),
     HeldOutTask("What is the largest planet of our solar system?", matching(r"\bjupiter\b")),
     HeldOutTask("How many days are there in a week?", matching(r"\b(7|seven)\b")),
