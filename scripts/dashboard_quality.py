@@ -55,7 +55,7 @@ _ANSWERS = Row(
             (
                 q(
                     "sum by (task) (increase(llmcxr_warned_answers_total[1h]))"
-                    " / sum by (task) (increase(llmcxr_answers_total[1h]))",
+                    " / sum by (task) (increase(llmcxr_texts_total[1h]))",
                     "{{task}}",
                 ),
             ),
@@ -93,7 +93,7 @@ _FINDINGS = Row(
             (
                 share(
                     "llmcxr_contradicted_reports_total",
-                    'llmcxr_answers_total{task="report"}',
+                    'llmcxr_texts_total{task="report"}',
                     legend="share",
                 ),
             ),

@@ -14,7 +14,8 @@ from llmcxr_models.prompt import Task
 from llmcxr_service.generator import Generation
 
 _TOKENS = (8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
-_NATS = (0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 8)
+_NATS = (0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12, 15, 20, 30)
+"""Without the constraint an image's tokens are unlikely: some fifteen nats each."""
 _PROBABILITIES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1)
 _DECIBELS = (10, 15, 18, 20, 22, 24, 26, 28, 30, 35, 40)
 
@@ -47,6 +48,12 @@ class AnswerMeasures:
             buckets=_NATS,
             registry=registry,
         )
+        self._texts = Counter(
+            "llmcxr_texts",
+            "Text answers that went to their reader; of several drafts, the one.",
+            ["task"],
+            registry=registry,
+        )
         self._warned = Counter(
             "llmcxr_warned_answers",
             "Answers that carry at least one warning.",
@@ -75,6 +82,9 @@ class AnswerMeasures:
             registry=registry,
         )
         for task in Task:
+            for finish in ("stop", "length"):
+                self._answers.labels(task.value, finish)
+            self._texts.labels(task.value)
             self._warned.labels(task.value)
             self._empty.labels(task.value)
 
@@ -88,6 +98,7 @@ class AnswerMeasures:
 
     def text(self, task: Task, text: str, warnings: Sequence[str]) -> None:
         """A text goes to its reader."""
+        self._texts.labels(task.value).inc()
         if not text:
             self._empty.labels(task.value).inc()
         if warnings:
