@@ -107,6 +107,7 @@ def test_a_picture_survives() -> None:
 
 def test_files_beside_it(finished: tuple[Path, Path]) -> None:
     folder = finished[0]
+    assert (folder / ".gitignore").read_text() == "*\n"
     cases = Cases.read(folder)
     assert len(cases.records) == 21
     asked = [record for record in cases.records if "written" in record]

@@ -78,6 +78,8 @@ def evaluate(
     if config.threads:
         torch.set_num_threads(config.threads)
     config.output.mkdir(parents=True, exist_ok=True)
+    # Pictures and texts of the data set follow: no `git add` takes them along.
+    (config.output / ".gitignore").write_text("*\n", encoding="utf-8")
     write_json(config.output / "config.json", config.model_dump(mode="json"))
     run = EvaluationRun(config, Checkpoint.open(checkpoint_path))
     run.measure(make_generator or run.start_vllm)
