@@ -36,6 +36,8 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 STEP = 2
+_FEWEST_ROUNDS = 3
+"""A counter that begins at its first value has a rate from its second one on."""
 _SETTLE_SECONDS = 20.0
 """After the load: evaluations of rules, looks at the queue, deliveries."""
 
@@ -54,10 +56,10 @@ def main() -> int:
             targets = {"llmcxr": urlsplit(site.gateway).netloc, "vllm": urlsplit(site.vllm).netloc}
             with prometheus(directory, targets, STEP) as asked:
                 start, load = time.time(), Load(site)
-                seed = 0
-                while time.time() - start < arguments.seconds:
-                    load.round(seed)
-                    seed += 3
+                rounds = 0
+                while rounds < _FEWEST_ROUNDS or time.time() - start < arguments.seconds:
+                    load.round(3 * rounds)
+                    rounds += 1
                 time.sleep(_SETTLE_SECONDS)
                 load.close()
                 data = {d.uid: _ask(asked, d, start, time.time()) for d in DASHBOARDS}
@@ -65,7 +67,7 @@ def main() -> int:
             if arguments.vllm_names:
                 arguments.vllm_names.write_text(names_of(httpx.get(f"{site.vllm}/metrics").text))
     empty = _report(data, real=arguments.real)
-    print(f"{load.requests} requests in {seed // 3} rounds; alerts that fire: {firing or 'none'}")
+    print(f"{load.requests} requests in {rounds} rounds; alerts that fire: {firing or 'none'}")
     if arguments.pictures:
         arguments.pictures.mkdir(parents=True, exist_ok=True)
         for dashboard in DASHBOARDS:
