@@ -78,7 +78,7 @@ class Tried:
 
 def add_contract_options(parser: argparse.ArgumentParser) -> None:
     """The section's options."""
-    parser.add_argument("--examples", type=int, default=120, help="drawn for each operation")
+    parser.add_argument("--examples", type=int, default=100, help="drawn for each operation")
     parser.add_argument("--phases", default=",".join(PHASES), help="some of these")
     parser.add_argument("--seed", type=int, default=1)
 
@@ -187,5 +187,6 @@ def _add(tried: Tried, event: events.ScenarioFinished) -> None:
 def _said(interaction: Interaction, failure: Failure) -> str:
     request, response = interaction.request, interaction.response
     content = (response.content or b"")[:300] if response else b""
-    asked = f"{request.method} {request.uri} {request.headers} {(request.body or '')[:300]!r}"
+    shown = {name: request.headers.get(name) for name in ("Accept", "Content-Type")}
+    asked = f"{request.method} {request.uri} {shown} {(request.body or b'')[:300]!r}"
     return f"{failure.title}: {failure.message[:500]}\nfor {asked}\ngot {content!r}"

@@ -199,9 +199,9 @@ def multipart_related_body(part: str) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {media_type: {"schema": schema}}}}
 
 
-def stored(media_type: str) -> Documentation:
+def stored(*media_types: str) -> Documentation:
     """STOW-RS's answers, which are no problems even where nothing was stored."""
-    content = {media_type: {"schema": {"type": "object"}}}
+    content = {media_type: {"schema": {"type": "object"}} for media_type in media_types}
     return {
         200: {"description": "All instances were accepted.", "content": content},
         202: {"description": "Some instances were accepted.", "content": content},

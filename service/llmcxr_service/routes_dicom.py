@@ -34,7 +34,7 @@ _MAX_PARTS = 500
 """No study of radiographs has so many images; a million tiny parts are an attack."""
 
 router = APIRouter(default_response_class=Response)
-_ANSWERS = doc.stored(DICOM_JSON) | doc.problems(400, 404, 406, 408, 413, 415, 422, 500, 503)
+_ANSWERS = doc.stored(DICOM_JSON, JSON) | doc.problems(400, 404, 406, 408, 413, 415, 422, 500, 503)
 _BODY = doc.multipart_related_body(DICOM)
 
 
