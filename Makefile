@@ -4,7 +4,8 @@
 #   make test     all tests, one of them against a real vLLM
 #   make serve    the service on http://127.0.0.1:8080 (LLMCXR_HOST, LLMCXR_PORT)
 #   make check    formatting, lint, types, architecture
-#   make bench    the gateway's overhead and what concurrency gains, on this machine
+#   make bench    how fast it is on this machine, beside the published way and vLLM alone: about two
+#                 hours, into docs/benchmarks; QUICK=1 only shows that it runs, into runs/bench/
 #   make reliability  contract, access, faults, load, kills, aborts: what is promised, measured, into
 #                     docs/reliability.json (hours); SHORT=1 a few of each, into runs/reliability/
 #   make train-tiny  the whole training chain on drawn pictures, in minutes, into runs/tiny/
@@ -14,6 +15,7 @@
 PYTHON ?= python3
 DEVICE ?=
 SHORT ?=
+QUICK ?=
 BIN := .venv/bin
 
 .PHONY: demo test serve check bench reliability train-tiny image setup lock clean
@@ -40,7 +42,7 @@ check: setup
 	$(BIN)/hadolint Dockerfile
 
 bench: setup
-	@$(BIN)/python scripts/bench_gateway.py
+	@$(BIN)/python scripts/bench.py $(if $(QUICK),--quick)
 
 reliability: setup
 	@$(BIN)/python scripts/reliability.py all $(if $(SHORT),--short)

@@ -62,21 +62,30 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--output", type=Path, default=ROOT / "docs/benchmarks/decode.json")
     arguments = parser.parse_args()
+    results = measure_all(arguments.repeats)
+    arguments.output.write_text(json.dumps(results, indent=2) + "\n")
+    _print(results)
+
+
+def measure_all(repeats: int) -> dict[str, Any]:
+    """All files in all ways."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     load = os.getloadavg()[0]
-    files = {name: asyncio.run(_measure(data, arguments.repeats)) for name, data in _files()}
-    results = {
+    try:
+        files = {name: asyncio.run(_measure(data, repeats)) for name, data in _files()}
+    finally:
+        torch.set_num_threads(threads)
+    return {
         "machine": {"cores": os.cpu_count(), "architecture": platform.machine()},
         "load_average_before_and_after": [round(load, 2), round(os.getloadavg()[0], 2)],
-        "repeats": arguments.repeats,
+        "repeats": repeats,
         "files": files,
         "ratio_ours_to_pydicom": _overall(files, "ratio_ours_to_pydicom"),
         "ratio_ours_to_usual": _overall(files, "ratio_ours_to_usual"),
         "ratio_pool_to_ours_wall": _overall(files, "ratio_pool_to_ours_wall"),
         "files_per_second_and_core": _overall(files, "files_per_second_and_core"),
     }
-    arguments.output.write_text(json.dumps(results, indent=2) + "\n")
-    _print(results)
 
 
 def _files() -> list[tuple[str, bytes]]:

@@ -1,0 +1,98 @@
+"""Section `options`: what may become faster and is not turned on, before and after.
+
+`ngram`: vLLM's speculative decoding with n-grams of the prompt and the answer so far (Saxena 2023,
+prompt lookup decoding), for reports: the same report prompts, greedy, to two vLLMs in turn. vLLM
+0.32 refuses a `logit_bias` beside speculation, and that is how a report's request forbids image
+tokens; both are asked without it here. To use it, the service would have to say its constraint
+in another way. The images are the shipped samples, each moved a little.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import ExitStack
+from dataclasses import replace
+
+import numpy as np
+import torch
+from PIL import Image, ImageChops
+
+from bench_sections.asking import Answer, RawVllm, asking_vllm, closed_loop
+from bench_sections.figures import Figures
+from bench_sections.ratios import median, paired_ratio
+from bench_sections.stage import ROOT, Stage
+from llmcxr_models.image_tokenizer import ImageTokenizer
+from llmcxr_models.prompt import Prompt
+from llmcxr_service.generator import Sampling
+
+SECONDS = 600
+NGRAM = {"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 4}
+
+
+def run(stage: Stage) -> Figures:
+    """Measure; an option that vLLM does not start with is said to be so."""
+    with ExitStack() as stack:
+        try:
+            other = stage.start_vllm(
+                stack, stage.options, ["--speculative-config", json.dumps(NGRAM)]
+            )
+        except RuntimeError as error:
+            last = [line for line in str(error).splitlines() if "Error" in line]
+            return {"ngram": {"started": False, "why": last[-1:] or ["see the log"]}}
+
+        async def measure() -> Figures:
+            async with (
+                asking_vllm(stage.vllm(), stage.checkpoint) as plain,
+                asking_vllm(other, stage.checkpoint) as ngram,
+            ):
+                return await _reports(stage, (plain, ngram))
+
+        return {"ngram": {"started": True, **NGRAM, **asyncio.run(measure())}}
+
+
+async def _reports(stage: Stage, sides: tuple[RawVllm, RawVllm]) -> Figures:
+    rounds, levels, count = (2, (1, 4), 4) if stage.quick else (4, (1, 16), 16)
+    images = moved_samples(stage, count)
+    found: Figures = {}
+    for level in levels:
+        rates: tuple[list[float], list[float]] = ([], [])
+        for number in range(rounds):
+            for side in (0, 1) if number % 2 == 0 else (1, 0):
+
+                async def ask(seed: int, raw: RawVllm = sides[side]) -> Answer:
+                    return await raw.ask(_unforbidden(raw, images[seed]), Sampling(seed, 0.0))
+
+                batch = await closed_loop(ask, range(count), level)
+                rates[side].append(batch.tokens_per_second)
+        found[str(level)] = {
+            "plain_tokens_per_second": median(rates[0]),
+            "ngram_tokens_per_second": median(rates[1]),
+            "ratio": paired_ratio(rates[1], rates[0]),
+        }
+    return found
+
+
+def moved_samples(stage: Stage, count: int) -> list[list[int]]:
+    """Codes of the shipped samples, moved by up to a tenth."""
+    preprocessing = stage.checkpoint.manifest.preprocessing
+    side = preprocessing.image_size
+    files = sorted(p for p in (ROOT / "samples").iterdir() if p.suffix in (".png", ".jpg"))
+    dice = np.random.default_rng(0)
+    pixels = []
+    for number in range(count):
+        with Image.open(files[number % len(files)]) as sample:
+            small = sample.convert("L").resize((side, side), Image.Resampling.LANCZOS)
+        right, down = dice.integers(-side // 10, side // 10 + 1, 2)
+        grey = np.asarray(ImageChops.offset(small, int(right), int(down)), dtype=np.float32)
+        pixels.append(torch.from_numpy(grey / 127.5 - 1.0).repeat(preprocessing.channels, 1, 1))
+    codes: list[list[int]] = (
+        ImageTokenizer(stage.checkpoint.load_vqgan()).encode(torch.stack(pixels)).tolist()
+    )
+    return codes
+
+
+def _unforbidden(raw: RawVllm, codes: list[int]) -> Prompt:
+    """A report's prompt with no token forbidden."""
+    prompt = raw.prompts.report(codes)
+    return replace(prompt, constraint=replace(prompt.constraint, forbidden_token_ids=range(0)))
