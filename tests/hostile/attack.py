@@ -113,6 +113,8 @@ def attack(
             waiting = _Shared(iter(batch))
             for done in [pool.submit(run.send_all, each, waiting) for each in senders]:
                 done.result()
+            for each in senders:
+                each.rest()
     for each in senders:
         each.close()
     run.outcome.digest = digest.hexdigest()
@@ -149,6 +151,7 @@ class _Attack:
             if time.monotonic() > deadline:
                 raise TimeoutError("the first report did not reach the archive")
             time.sleep(0.1)
+        sender.rest()
 
     def send_all(self, sender: HttpSender | DimseSender, cases: _Shared) -> None:
         for case in cases:

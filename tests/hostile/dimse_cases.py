@@ -36,7 +36,8 @@ def files(kind: str, data: bytes, dice: Dice) -> Store:
             syntax = found[1].decode()
     found = _INSTANCE.search(data)
     instance = UID(found[1].decode()) if found else UID("")
-    return Store(kind, body, syntax, instance if instance.is_valid else uid(dice))
+    # Of nothing at all pynetdicom sends no fragment, and the receiver would wait for one.
+    return Store(kind, body or b"\0\0", syntax, instance if instance.is_valid else uid(dice))
 
 
 def item(kind: int, content: bytes, length: int | None = None) -> bytes:

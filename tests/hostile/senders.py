@@ -132,6 +132,9 @@ class HttpSender:
         headers = {"Content-Type": "application/octet-stream"}
         return self.send(Case("sound", upload, headers=headers))
 
+    def rest(self) -> None:
+        """Nothing is sent for a while; that is all one to HTTP."""
+
     def close(self) -> None:
         """End it."""
         self._client.close()
@@ -170,7 +173,8 @@ class DimseSender:
         waited = time.monotonic() - started
         status = _store(association, case)
         if status is None:
-            return Said("aborted", Meaning.REFUSED, waited=waited)
+            self.rest()
+            return Said("no status", Meaning.UNTYPED, waited=waited)
         if status == 0:
             return Said("0x0000", Meaning.KEPT, kept=1, waited=waited)
         meaning = Meaning.REFUSED if status in _FAILURES else Meaning.UNTYPED
@@ -181,10 +185,18 @@ class DimseSender:
         dice = Dice(f"sound/dimse/{number}")
         return self.send(files("sound", sound(dice, number), dice))
 
+    def rest(self) -> None:
+        """Nothing is sent for a while: the receiver would end a silent association.
+
+        pynetdicom would then wait for the answer to what it sends in that moment.
+        """
+        self.close()
+
     def close(self) -> None:
         """End the association."""
         if self._association is not None and self._association.is_established:
             self._association.release()
+        self._association = None
         self._close_connections()
 
     def _associate(self) -> Association:
