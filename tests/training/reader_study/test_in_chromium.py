@@ -174,11 +174,11 @@ def test_a_second_tab_and_an_outage_lose_nothing(
     (rating,) = ratings.latest("Ada")
     assert (rating.answer.model_dump()["judgement"], rating.final) == (2, False)
 
-    one.page.route("**/api/ratings/*", lambda route: route.abort())
+    context.set_offline(True)
     one.press("3")
     one.until("() => !document.querySelector('#notice').hidden")
     assert one.page.is_checked("[name=choice][value='3']")
-    one.page.unroute("**/api/ratings/*")
+    context.set_offline(False)
     one.press("Enter")  # try again
     one.saved()
     one.go_on(heading)
