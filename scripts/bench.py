@@ -39,6 +39,7 @@ from bench_sections.stage import Stage  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 LATEST = ROOT / "docs" / "benchmarks" / "latest.json"
+DEMO = ROOT / "checkpoints" / "demo"
 QUICK = ROOT / "runs" / "bench" / "quick.json"
 SECTIONS = ("decode", "vqgan", "start", "throughput", "overhead", "cost", "roofline", "options")
 """In the order in which they run: the first three want the machine without a vLLM beside them."""
@@ -88,8 +89,9 @@ def _arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("sections", nargs="*", metavar="section", help=", ".join(SECTIONS))
-    parser.add_argument("--checkpoint", type=Path, default=ROOT / "checkpoints" / "demo")
+    parser.add_argument("--checkpoint", type=Path, help="default: the demo's")
     parser.add_argument("--eager", action="store_true", help="vLLM without compilation")
+    parser.add_argument("--vllm-url", help="of one that runs already; its key in VLLM_API_KEY")
     parser.add_argument("--missing", action="store_true", help="only what the file does not have")
     parser.add_argument("--quick", action="store_true", help="show that all of it runs")
     parser.add_argument("--page", action="store_true", help="only write page and plots")
@@ -112,6 +114,7 @@ def _run(asked: argparse.Namespace, target: Path, names: Sequence[str], console:
             quick=asked.quick,
             eager=asked.eager or asked.quick,
             console=console,
+            vllm_url=asked.vllm_url,
         )
         stack.callback(stage.close)
         for name in names:
@@ -127,13 +130,16 @@ def _run(asked: argparse.Namespace, target: Path, names: Sequence[str], console:
                 continue
             conditions["took_seconds"] = round(time.monotonic() - started, 1)
             conditions["quick"] = asked.quick
+            conditions["vllm"] = (
+                "as found" if asked.vllm_url else "eager" if stage.eager else "compiled"
+            )
             store.replace(target, name, {"conditions": conditions, **found})
     return failed
 
 
 def _checkpoint(asked: argparse.Namespace, folder: Path) -> Path:
-    if not asked.quick:
-        return Path(asked.checkpoint)
+    if asked.checkpoint or not asked.quick:
+        return Path(asked.checkpoint or DEMO)
     path = folder / "tiny"
     if not path.exists():
         from bench_sections.tiny import tiny_checkpoint

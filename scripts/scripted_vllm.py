@@ -33,3 +33,5 @@ def scripted_vllm(checkpoint: Path, delay_seconds: float = 0.0) -> Iterator[str]
     finally:
         process.terminate()
         process.wait(10)
+        if process.stdout is not None:
+            process.stdout.close()

@@ -199,7 +199,7 @@ def _roofline(section: Sections) -> str:
             ("mean context, tokens", number(section["mean_context_tokens"])),
         ],
     )
-    lines = [
+    lines: list[tuple[str, ...]] = [
         (
             level,
             number(section["bound_tokens_per_second"][level]),

@@ -33,13 +33,13 @@ class Server:
     Attributes:
         url: where.
         key: its bearer key; empty where it has none.
-        pid: of the process; it leads its own group.
+        pid: of the process, which leads its own group; None where it is not ours.
         seconds: from its start until it answered.
     """
 
     url: str
     key: str
-    pid: int
+    pid: int | None
     seconds: float
 
 
@@ -52,14 +52,23 @@ class Stage:
         quick: whether only to show that everything runs.
         eager: whether vLLM does without compilation.
         console: where to say what goes on.
+        vllm_url: of a vLLM that runs already, with its key in `VLLM_API_KEY`; else one is started.
     """
 
     def __init__(
-        self, checkpoint: Path, folder: Path, *, quick: bool, eager: bool, console: Console
+        self,
+        checkpoint: Path,
+        folder: Path,
+        *,
+        quick: bool,
+        eager: bool,
+        console: Console,
+        vllm_url: str | None = None,
     ) -> None:
         self.folder, self.quick, self.eager, self.console = folder, quick, eager, console
         self.options = VllmOptions(eager=eager, max_num_seqs=32)
         self._path = checkpoint
+        self._vllm_url = vllm_url
         self._servers = ExitStack()
         self._vllm: Server | None = None
         self._gateway: Server | None = None
@@ -76,6 +85,8 @@ class Stage:
 
     def vllm(self) -> Server:
         """The vLLM that all sections share."""
+        if self._vllm_url is not None:
+            return Server(self._vllm_url, os.environ.get("VLLM_API_KEY", ""), None, 0.0)
         if self._vllm is None:
             self._vllm = self.start_vllm(self._servers, self.options)
         return self._vllm

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import torch
@@ -76,12 +77,12 @@ def _ways(tokenizer: ImageTokenizer, vision: Vision, images: int) -> dict[str, d
     return {
         "encode": {
             "batched": lambda: _all([vision.encode(p) for p in pixels]),
-            "single": lambda: _each([lambda p=p: vision.encode(p) for p in pixels]),
+            "single": lambda: _each([partial(vision.encode, p) for p in pixels]),
             **{str(b): _bare(tokenizer.encode, pixels, b) for b in BATCHES if b <= images},
         },
         "decode": {
             "batched": lambda: _all([vision.decode(c) for c in listed]),
-            "single": lambda: _each([lambda c=c: vision.decode(c) for c in listed]),
+            "single": lambda: _each([partial(vision.decode, c) for c in listed]),
             **{str(b): _bare(tokenizer.decode, codes, b) for b in BATCHES if b <= images},
         },
     }

@@ -366,3 +366,27 @@ def test_an_unknown_section_is_refused():
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     assert "no section nothing" in done.stderr
+
+
+def test_sections_against_a_scripted_vllm(tmp_path):
+    """Every section that asks a language model, with the gateway and the published way real."""
+    from bench_sections.tiny import tiny_checkpoint
+    from scripted_vllm import scripted_vllm
+
+    names = ("throughput", "overhead", "cost", "roofline")
+    output = tmp_path / "figures.json"
+    checkpoint = tiny_checkpoint(tmp_path / "tiny")
+    with scripted_vllm(checkpoint) as url:
+        command = [sys.executable, str(ROOT / "scripts" / "bench.py"), *names, "--quick"]
+        command += ["--vllm-url", url, "--output", str(output), "--checkpoint", str(checkpoint)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(output.read_text())
+    assert found["sections"].keys() == set(names)
+    unmeasured = {key for key in KEYS if found[key] is None}
+    assert unmeasured == {"vqgan_batched_vs_torch", "decode_vs_pydicom", "seconds_to_first_report"}
+    assert all(found[key] > 0 for key in KEYS - unmeasured)
+    sections = store.read(output)
+    assert sections["throughput"]["images"]["official_attempts"] == [2, 2]
+    for name in names:
+        assert "not measured" not in page.PARTS[name](sections)
