@@ -12,7 +12,8 @@ from functools import partial
 import httpx
 from pydantic import SecretStr
 
-from bench_sections.stage import ROOT, Server
+from bench_sections.radiographs import Radiographs
+from bench_sections.stage import Server
 from llmcxr_models.checkpoint import Checkpoint
 from llmcxr_models.prompt import Prompt
 from llmcxr_service.generator import FixedEndpoint, Sampling, VllmGenerator
@@ -80,11 +81,11 @@ class Gateway:
 
     Args:
         client: of it.
-        radiograph: that reports are asked for.
+        radiographs: that reports are asked for, by seed.
     """
 
-    def __init__(self, client: httpx.AsyncClient, radiograph: bytes) -> None:
-        self._client, self._radiograph = client, radiograph
+    def __init__(self, client: httpx.AsyncClient, radiographs: Radiographs) -> None:
+        self._client, self.radiographs = client, radiographs
 
     async def image(self, seed: int) -> Answer:
         """A radiograph."""
@@ -93,7 +94,7 @@ class Gateway:
 
     async def report(self, seed: int) -> Answer:
         """A report, greedy, with what the model says of each finding."""
-        files = {"file": ("radiograph", self._radiograph, "application/octet-stream")}
+        files = {"file": ("radiograph", self.radiographs(seed), "image/png")}
         return _answer(
             await self._client.post("/generate-report", files=files, data={"seed": str(seed)})
         )
@@ -147,13 +148,8 @@ def instruction(seed: int) -> str:
     return f"In {seed + 2} words, or as many as you need, say what a chest radiograph shows."
 
 
-def sample() -> bytes:
-    """The radiograph that reports are asked for."""
-    return (ROOT / "samples" / "example-patient.dcm").read_bytes()
-
-
 @asynccontextmanager
-async def asking_gateway(server: Server, radiograph: bytes) -> AsyncIterator[Gateway]:
+async def asking_gateway(server: Server) -> AsyncIterator[Gateway]:
     """A client of the gateway."""
     headers = {"Accept": "application/json"}
     limits = httpx.Limits(max_connections=256, max_keepalive_connections=256)
@@ -164,7 +160,7 @@ async def asking_gateway(server: Server, radiograph: bytes) -> AsyncIterator[Gat
         limits=limits,
         trust_env=False,
     ) as client:
-        yield Gateway(client, radiograph)
+        yield Gateway(client, Radiographs())
 
 
 @asynccontextmanager

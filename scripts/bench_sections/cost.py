@@ -25,7 +25,6 @@ from bench_sections.asking import (
     asking_gateway,
     asking_vllm,
     closed_loop,
-    sample,
     with_answer_of,
 )
 from bench_sections.figures import Figures
@@ -55,7 +54,7 @@ async def _load(stage: Stage, levels: Sequence[int]) -> Figures:
     # A vLLM that somebody else runs has its processor time elsewhere: then only ours counts.
     pids = [pid for pid in (stage.vllm().pid, gateway.pid) if pid is not None]
     found: Figures = {}
-    async with asking_gateway(gateway, sample()) as ours:
+    async with asking_gateway(gateway) as ours:
         await ours.image(70_000)
         for level in levels:
             before = cpu_seconds(pids)
@@ -112,7 +111,7 @@ def _against_middle(by_level: dict[int, dict[int, list[float]]], lengths: Sequen
 
 async def read_image(raw: RawVllm, vocabulary: Vocabulary, tokens: int, seed: int) -> Answer:
     """One token of answer to an image of so many tokens; no seed's image begins as another's."""
-    dice = random.Random(seed)
+    dice = random.Random(f"{seed} {tokens}")
     codes = [dice.randrange(vocabulary.codebook_size) for _ in range(vocabulary.image_length)]
     prompt = with_image_of(raw.prompts.report(codes), vocabulary, tokens)
     return await raw.ask(with_answer_of(prompt, 1), Sampling(seed, 0.0))

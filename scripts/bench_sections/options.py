@@ -16,12 +16,13 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from PIL import Image, ImageChops
+from PIL import Image
 
 from bench_sections.asking import Answer, RawVllm, asking_vllm, closed_loop
 from bench_sections.figures import Figures
+from bench_sections.radiographs import Radiographs
 from bench_sections.ratios import median, paired_ratio
-from bench_sections.stage import ROOT, Stage
+from bench_sections.stage import Stage
 from llmcxr_models.image_tokenizer import ImageTokenizer
 from llmcxr_models.prompt import Prompt
 from llmcxr_service.generator import Sampling
@@ -74,17 +75,14 @@ async def _reports(stage: Stage, sides: tuple[RawVllm, RawVllm]) -> Figures:
 
 
 def moved_samples(stage: Stage, count: int) -> list[list[int]]:
-    """Codes of the shipped samples, moved by up to a tenth."""
+    """Codes of the shipped samples, each moved a little."""
     preprocessing = stage.checkpoint.manifest.preprocessing
     side = preprocessing.image_size
-    files = sorted(p for p in (ROOT / "samples").iterdir() if p.suffix in (".png", ".jpg"))
-    dice = np.random.default_rng(0)
+    radiographs = Radiographs()
     pixels = []
     for number in range(count):
-        with Image.open(files[number % len(files)]) as sample:
-            small = sample.convert("L").resize((side, side), Image.Resampling.LANCZOS)
-        right, down = dice.integers(-side // 10, side // 10 + 1, 2)
-        grey = np.asarray(ImageChops.offset(small, int(right), int(down)), dtype=np.float32)
+        small = radiographs.picture(number).resize((side, side), Image.Resampling.LANCZOS)
+        grey = np.asarray(small, dtype=np.float32)
         pixels.append(torch.from_numpy(grey / 127.5 - 1.0).repeat(preprocessing.channels, 1, 1))
     codes: list[list[int]] = (
         ImageTokenizer(stage.checkpoint.load_vqgan()).encode(torch.stack(pixels)).tolist()

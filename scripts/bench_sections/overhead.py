@@ -26,7 +26,6 @@ from bench_sections.asking import (
     asking_gateway,
     asking_vllm,
     closed_loop,
-    sample,
     text_of,
 )
 from bench_sections.figures import Figures
@@ -55,7 +54,7 @@ async def _throughput(stage: Stage) -> Figures:
     backend, gateway = stage.vllm(), stage.gateway()
     async with (
         asking_vllm(backend, stage.checkpoint) as raw,
-        asking_gateway(gateway, sample()) as ours,
+        asking_gateway(gateway) as ours,
     ):
         sides: tuple[RawVllm | Gateway, ...] = (raw, ours)
         text = await _alternate([text_of(side, tokens) for side in sides], rounds, count, at_once)
@@ -83,12 +82,13 @@ async def _alternate(asks: Sequence[Ask], rounds: int, count: int, at_once: int)
 
 async def _added(gateway: Server, count: int) -> Figures:
     """Milliseconds of each kind that are not vLLM's."""
-    async with asking_gateway(gateway, sample()) as ours:
+    async with asking_gateway(gateway) as ours:
         asks: dict[str, Ask] = {"text": text_of(ours, 4), "report": ours.report}
         found: Figures = {}
         for kind in asks:
             number = count if kind == "text" else max(5, count // 4)
             await closed_loop(asks[kind], range(80_000, 80_005), 1)
+            ours.radiographs.prepare(range(number))
             batch = await closed_loop(asks[kind], range(number), 1)
             added = [1000.0 * (a.seconds - a.backend_seconds) for a in batch.answers]
             found[kind] = percentiles(added)

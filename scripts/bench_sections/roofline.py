@@ -3,15 +3,16 @@
 The roofline model (Williams, Waterman, Patterson, CACM 52(4), 2009): work takes at least the
 longer of bytes / bandwidth and operations / rate.
 
-Decoding. One step gives each of B sequences a token. It reads every weight once, B rows of the
-input embedding, and the keys and values of every token so far of every sequence:
+Decoding. One step gives each of B sequences a token. It reads every weight once, and the keys and
+values of every token so far of every sequence:
 
     bytes = weights + B * context * 2 * layers * kv_heads * head_dim * bytes_each
     operations = 2 * B * parameters + 4 * B * context * layers * heads * head_dim
 
 (one product and one sum for each weight and token; for attention the same for q k and for p v;
-Kaplan et al. 2020, arXiv 2001.08361, section 2.1). The input embedding only looks up and counts
-in neither. The bound is B / max(bytes / bandwidth, operations / rate) tokens a second.
+Kaplan et al. 2020, arXiv 2001.08361, section 2.1). The input embedding only looks up a row for
+each sequence, and counts in neither. The bound is B / max(bytes / bandwidth, operations / rate)
+tokens a second.
 
 Reading a prompt of P tokens takes at least 2 * P * parameters / rate; its weights are read once.
 
@@ -31,7 +32,7 @@ from typing import Any
 
 import torch
 
-from bench_sections.asking import RawVllm, asking_vllm, closed_loop
+from bench_sections.asking import REPORT, RawVllm, asking_vllm, closed_loop
 from bench_sections.cost import read_image
 from bench_sections.figures import Figures
 from bench_sections.machine_rates import bandwidth, products
@@ -162,7 +163,7 @@ async def _vllm(stage: Stage) -> tuple[int, dict[int, float], float]:
         ask = partial(read_image, raw, vocabulary, vocabulary.image_length)
         count = 4 if stage.quick else 32
         batch = await closed_loop(ask, range(50_000, 50_000 + count), 8)
-        length = len(raw.prompts.image("").token_ids)
+        length = len(raw.prompts.image(REPORT).token_ids)
         return length, written, batch.per_second * vocabulary.image_length
 
 

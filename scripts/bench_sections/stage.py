@@ -124,6 +124,7 @@ class Stage:
             "LLMCXR_OPEN": "true",
             "LLMCXR_VLLM_URL": vllm_url,
             "LLMCXR_MAX_PENDING": "256",
+            "LLMCXR_PIXEL_GATE": "warn",
             "LLMCXR_REQUEST_TIMEOUT_SECONDS": "3600",
             **({"LLMCXR_VLLM_API_KEY": key} if key else {}),
         }

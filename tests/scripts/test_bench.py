@@ -263,6 +263,16 @@ class TestOfficial:
         assert tokens > 0
 
 
+def test_no_two_radiographs_are_alike():
+    from bench_sections.radiographs import Radiographs
+
+    radiographs = Radiographs()
+    made = [radiographs.picture(number).tobytes() for number in range(40)]
+    assert len(set(made)) == 40
+    radiographs.prepare([3])
+    assert radiographs(3) == Radiographs()(3)
+
+
 class TestProcesses:
     def test_a_family_has_its_children(self):
         code = "import sys; sys.stdin.read()"
