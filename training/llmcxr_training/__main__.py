@@ -6,7 +6,7 @@ import logging
 import signal
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -240,6 +240,44 @@ def shift(
     evaluation = read_config(settings.evaluation, Evaluation, given)
     measure_shift(checkpoint, settings, evaluation)
     typer.echo((settings.output / SHIFT_MARKDOWN).read_text(encoding="utf-8"))
+
+
+@app.command()
+def ablate(
+    config: ConfigPath,
+    output: Annotated[Path, typer.Option(help="Folder of the grid.")],
+    split: Annotated[
+        str, typer.Option(help="val; test, once, when every cell is done on val.")
+    ] = "val",
+    nice: Annotated[int, typer.Option(help="How much the cells yield to others, 0 to 19.")] = 0,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what would be run, and end.")] = False,
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Run a grid of training runs at equal compute, or go on with it; a table and a plot."""
+    from llmcxr_training.ablation.run import ablate as run_grid
+    from llmcxr_training.ablation.run import described
+    from llmcxr_training.ablation.settings import Ablation
+
+    settings = read_config(config, Ablation, overrides)
+    if plan:
+        typer.echo(described(settings, output))
+        return
+    table = run_grid(settings, output, split=_split(split), nice=nice)
+    typer.echo(table.read_text(encoding="utf-8"))
+
+
+@app.command("ablate-cell", hidden=True)
+def ablate_cell(folder: Path, split: str = "val", nice: int = 0, follow: bool = False) -> None:
+    """Train and measure one cell of a grid; `ablate` starts this."""
+    from llmcxr_training.ablation.cell import run_cell
+
+    run_cell(folder, _split(split), nice=nice, follow=follow)
+
+
+def _split(name: str) -> Literal["val", "test"]:
+    if name not in ("val", "test"):
+        raise ConfigError(f"there is no split {name}; there are val and test")
+    return "test" if name == "test" else "val"
 
 
 @app.command()

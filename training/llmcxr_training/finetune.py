@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+from llmcxr_training.compute import Budget
 from llmcxr_training.data import DataError
 from llmcxr_training.datasets import Data
 from llmcxr_training.encode_images import Augmentation
-from llmcxr_training.instructions import Example, ExampleSampler, Mixing
+from llmcxr_training.instructions import Example, Examples, Mixing
 from llmcxr_training.language_model import ImageTextModel, Lora, Losses
 from llmcxr_training.learning_rate import warm_cosine
 from llmcxr_training.precision import Precision, autocast, resolve_precision
@@ -48,6 +49,9 @@ class Finetuning(BaseModel):
         initial: run folder whose weights this stage starts from.
         steps: optimiser steps in all.
         epochs: in place of steps: as many times as many sequences as there are radiographs.
+        budget: in place of both: the steps that compute so much.
+        refined: a second way to refine, which a share of the sequences is drawn by.
+        refined_share: that share.
         batch_size: sequences in an optimiser step, of all processes together.
         micro_batch_size: sequences that a process computes at once.
         lora: adapters; "none" for full fine-tuning.
@@ -80,6 +84,9 @@ class Finetuning(BaseModel):
     lora: Lora | None = Lora()
     steps: int = 1000
     epochs: float | None = None
+    budget: Budget | None = None
+    refined: Refinement | None = None
+    refined_share: float = Field(default=0.0, ge=0.0, le=1.0)
     batch_size: int = 8
     micro_batch_size: int = 8
     max_tokens: int = 512
@@ -126,8 +133,8 @@ class FinetuningRun:
         self,
         config: Finetuning,
         model: ImageTextModel,
-        training: ExampleSampler,
-        validation: ExampleSampler,
+        training: Examples,
+        validation: Examples,
         processes: Processes | None = None,
         probes: Sequence[Probe] = (),
     ) -> None:
@@ -285,7 +292,7 @@ class FinetuningRun:
             gradient_clip=config.gradient_clip,
         )
 
-    def _micro_batches(self, sampler: ExampleSampler, numbers: range) -> list[list[Example]]:
+    def _micro_batches(self, sampler: Examples, numbers: range) -> list[list[Example]]:
         """This process's share of the examples `numbers`."""
         examples = [sampler.draw(self.config.seed, n) for n in self.processes.share(numbers)]
         # Sequences of like length together: less padding is computed.

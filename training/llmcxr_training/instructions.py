@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -49,6 +49,8 @@ class Mixing(BaseModel):
         finding_share: chance that a study that is not normal is drawn by first drawing one of
             the findings that can be asked for; rare findings are then seen as often as others.
         indication_share: part of the report prompts that state the indication, where known.
+        self_share: part of `instructions` that the base model wrote itself, where a run has such;
+            None leaves it to their number.
         prompt_image_weight: loss weight of an *input* image's tokens. 0 is the paper; above 0
             the model also learns what radiographs look like from the images that it reads.
     """
@@ -65,6 +67,7 @@ class Mixing(BaseModel):
     normal_share: float | None = 0.35
     finding_share: float = 0.0
     indication_share: float = 0.3
+    self_share: float | None = Field(default=None, ge=0.0, le=1.0)
     prompt_image_weight: float = 0.0
 
 
@@ -138,6 +141,41 @@ def _instructions(record: dict[str, Any]) -> list[PlainInstruction]:
     ]
 
 
+class Examples(Protocol):
+    """What a run draws its examples from."""
+
+    def __len__(self) -> int:
+        """Radiographs that are drawn from."""
+        ...
+
+    def draw(self, seed: int, number: int) -> Example:
+        """Example `number` of a run with `seed`."""
+        ...
+
+
+@dataclass(frozen=True)
+class MixedSampler:
+    """Draws from one sampler or another, by chance.
+
+    Attributes:
+        first: drawn from in all other cases.
+        second: drawn from with probability `share`.
+        share: in [0, 1].
+    """
+
+    first: Examples
+    second: Examples
+    share: float
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def draw(self, seed: int, number: int) -> Example:
+        """Example `number` of a run with `seed`."""
+        rng = random.Random(f"{seed}/{number}/which")  # noqa: S311  not for secrets
+        return (self.second if rng.random() < self.share else self.first).draw(seed, number)
+
+
 class ExampleSampler:
     """Draws examples.
 
@@ -148,6 +186,7 @@ class ExampleSampler:
         builder: frames prompts.
         mixing: how often what.
         max_tokens: longer examples are drawn again.
+        own: what the base model itself wrote, beside `plain`.
     """
 
     def __init__(
@@ -158,6 +197,7 @@ class ExampleSampler:
         builder: PromptBuilder,
         mixing: Mixing,
         max_tokens: int,
+        own: Sequence[PlainInstruction] = (),
     ) -> None:
         self._row = {id_: row for row, id_ in enumerate(images.ids)}
         self.images = images
@@ -166,12 +206,12 @@ class ExampleSampler:
         self._other = [s for s in usable if not is_normal(s)]
         by_finding = ([s for s in usable if present(s, finding)] for finding in FINDINGS)
         self._by_finding = [studies for studies in by_finding if studies]
-        self._plain = list(plain)
+        self._plain, self._own = list(plain), list(own)
         self.builder = builder
         self._mixing = mixing
         self._max_tokens = max_tokens
         self._ending_length = len(builder.text_answer(""))
-        if not usable or (mixing.instructions > 0 and not self._plain):
+        if not usable or (mixing.instructions > 0 and not self._plain + self._own):
             raise DataError("there is nothing to draw examples from")
 
     def __len__(self) -> int:
@@ -277,7 +317,7 @@ class ExampleSampler:
         return self._example(prompt.task, [(prompt.token_ids, self.builder.image_answer(codes))])
 
     def _plain_example(self, rng: random.Random) -> Example:
-        chosen = rng.choice(self._plain)
+        chosen = self._draw_plain(rng)
         answer = self.builder.text_answer(chosen.output)
         if chosen.is_cut:
             answer = answer[: -self._ending_length]
@@ -286,6 +326,12 @@ class ExampleSampler:
             return Example(Task.INSTRUCTION, answer, [0.0] + [1.0] * (len(answer) - 1))
         prompt = self.builder.instruction(chosen.instruction, chosen.input)
         return self._example(prompt.task, [(prompt.token_ids, answer)])
+
+    def _draw_plain(self, rng: random.Random) -> PlainInstruction:
+        share = self._mixing.self_share
+        if share is None or not self._own or not self._plain:
+            return rng.choice(self._plain + self._own)
+        return rng.choice(self._own if rng.random() < share else self._plain)
 
     def _example(self, task: Task, turns: Sequence[tuple[Sequence[int], list[int]]]) -> Example:
         image_ids = self.builder.vocabulary.image_token_ids

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -48,6 +49,11 @@ class QuestionProbe:
         images: codes of the studies; of the pictures as they are.
         builder: frames the questions; its template puts the image first.
         count: most radiographs; those with findings first, since they are the fewer.
+
+    Attributes:
+        names: of what is asked.
+        targets: (N, questions); NaN where the labels do not tell.
+        patients: of each radiograph.
     """
 
     def __init__(
@@ -57,6 +63,7 @@ class QuestionProbe:
         usable = [s for s in studies if s.id in row and is_indexed(s)]
         chosen = sorted(usable, key=is_normal)[:count]
         self.names = ["normal", *(finding.name for finding in FINDINGS)]
+        self.patients = [study.patient_id for study in chosen]
         self.targets = np.array([_targets(s) for s in chosen]).reshape(-1, len(self.names))
         self._answers = [builder.text_answer(answer)[0] for answer in (YES, NO)]
         questions = [NORMAL_QUESTIONS[0]]
@@ -66,14 +73,15 @@ class QuestionProbe:
         ]
 
     @torch.no_grad()
+    def scores(self, model: ImageTextModel) -> NDArray[np.float32]:
+        """Of each radiograph and question log p(yes) - log p(no), (N, questions)."""
+        starts = range(0, len(self._sequences), _BATCH)
+        parts = [self._scores(model, self._sequences[s : s + _BATCH]) for s in starts]
+        return np.asarray(torch.cat(parts).numpy(), np.float32)
+
     def measure(self, model: ImageTextModel) -> dict[str, float]:
         """AUROC by finding, and their mean."""
-        scores = torch.cat(
-            [
-                self._scores(model, self._sequences[start : start + _BATCH])
-                for start in range(0, len(self._sequences), _BATCH)
-            ]
-        ).numpy()
+        scores = self.scores(model)
         result = {
             name: auroc(self.targets[:, column], scores[:, column])
             for column, name in enumerate(self.names)

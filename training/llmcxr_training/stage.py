@@ -7,7 +7,7 @@ import json
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from transformers import PreTrainedModel
@@ -19,23 +19,33 @@ from llmcxr_models.text_tokenizer import TextTokenizer
 from llmcxr_models.vocabulary import Vocabulary
 from llmcxr_models.vqgan import VqGan
 from llmcxr_training.base_model import load_base
+from llmcxr_training.compute import Shape, spend
 from llmcxr_training.data import DataError, Study, describe
 from llmcxr_training.encode_images import EncodedImages, encode_images
 from llmcxr_training.extend_vocabulary import extend_vocabulary
 from llmcxr_training.finetune import Finetuning, FinetuningRun, Probe
-from llmcxr_training.instructions import ExampleSampler, PlainInstruction, read_instructions
+from llmcxr_training.instructions import (
+    Examples,
+    ExampleSampler,
+    MixedSampler,
+    PlainInstruction,
+    read_instructions,
+)
 from llmcxr_training.language_model import ImageTextModel
 from llmcxr_training.pixel_cache import PixelCache
 from llmcxr_training.precision import autocast, resolve_device, resolve_precision
 from llmcxr_training.probes import LanguageProbe, QuestionProbe
 from llmcxr_training.processes import Processes
 from llmcxr_training.refinement import refine
-from llmcxr_training.run_state import seed_everything
+from llmcxr_training.run_state import seed_everything, write_json
 from llmcxr_training.trained_vqgan import TrainedVqGan
 
 _log = logging.getLogger(__name__)
 
 TOKENIZER_FOLDER = "tokenizer"
+COMPUTE_JSON = "compute.json"
+"""What a run with a budget computes in all."""
+
 _CODES_DIGEST = "codes.sha256"
 
 
@@ -86,29 +96,51 @@ def finetune(config: Finetuning) -> FinetuningRun:
             grown.tokenizer.save_pretrained(config.output / TOKENIZER_FOLDER)
         everything = config.data.studies()
         studies = refine(everything, config.refinement)
+        refined = refine(everything, config.refined) if config.refined else []
         _log.info("data: %s", describe(studies))
-        images = load_codes(config, trained, studies, everything)
+        images = load_codes(config, trained, _together(studies, refined), everything)
     tokenizer = TextTokenizer(config.output / TOKENIZER_FOLDER / "tokenizer.json")
     builder = PromptBuilder(config.template, grown.vocabulary, tokenizer)
     plain = read_instructions(config.instructions)
     own = read_instructions(config.self_instructions) if config.self_instructions else []
     of_split = {part: [s for s in studies if s.split == part] for part in ("train", "val")}
-    train, val = (
-        _sampler(config, of_split[split], images, part, builder)
-        for split, part in (("train", plain[:-25] + own), ("val", plain[-25:]))
-    )
+    val = _sampler(config, of_split["val"], images, plain[-25:], builder)
+    train: Examples = _sampler(config, of_split["train"], images, plain[:-25], builder, own)
+    if config.refined and config.refined_share:
+        some = [study for study in refined if study.split == "train"]
+        second = _sampler(config, some, images, plain[:-25], builder, own)
+        train = MixedSampler(train, second, config.refined_share)
     if config.epochs is not None:
         steps = math.ceil(config.epochs * len(train) / config.batch_size)
         config = config.model_copy(update={"steps": steps})
-    _log.info("training: %d, validation: %d, steps: %d", len(train), len(val), config.steps)
     dtype = resolve_precision(config.precision, processes.device)
     model = ImageTextModel(grown.model, grown.vocabulary, config.lora, dtype)
+    if config.budget is not None:
+        config = _within_budget(config, train, model, is_main=processes.is_main)
+    _log.info("training: %d, validation: %d, steps: %d", len(train), len(val), config.steps)
     model.to(processes.device)
     probes = _probes(config, model, of_split["val"], images, builder)
     run = FinetuningRun(config, model, train, val, processes, probes)
     run.resume()
     run.train()
     return run
+
+
+def _within_budget(
+    config: Finetuning, train: Examples, model: ImageTextModel, *, is_main: bool
+) -> Finetuning:
+    """With the number of steps that the budget allows."""
+    assert config.budget is not None
+    shape = Shape.of(model)
+    spent = spend(config.budget, train, shape, seed=config.seed, batch_size=config.batch_size)
+    if is_main:
+        write_json(config.output / COMPUTE_JSON, asdict(spent) | {"shape": asdict(shape)})
+    return config.model_copy(update={"steps": spent.steps})
+
+
+def _together(studies: Sequence[Study], refined: Sequence[Study]) -> list[Study]:
+    known = {study.id for study in studies}
+    return [*studies, *(study for study in refined if study.id not in known)]
 
 
 def _probes(
@@ -196,5 +228,6 @@ def _sampler(
     images: EncodedImages,
     plain: Sequence[PlainInstruction],
     builder: PromptBuilder,
+    own: Sequence[PlainInstruction] = (),
 ) -> ExampleSampler:
-    return ExampleSampler(studies, images, plain, builder, config.mixing, config.max_tokens)
+    return ExampleSampler(studies, images, plain, builder, config.mixing, config.max_tokens, own)
