@@ -205,6 +205,7 @@ def running(root: Path, image: str) -> Iterator[subprocess.Popen[bytes]]:
         cd {shlex.quote(str(root))}
         mount -o remount,bind,ro .
         mount -t proc proc proc
+        mount -t sysfs -o ro sysfs sys
         mount -t tmpfs -o mode=755 dev dev
         for node in null zero full random urandom; do
             touch dev/$node

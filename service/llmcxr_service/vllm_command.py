@@ -102,6 +102,10 @@ def vllm_environment(api_key: str | None) -> dict[str, str]:
         # Threads that spin while they wait take the cores from the threads that they wait for:
         # measured beside other work on two cores, 18 tokens a second instead of 2.
         environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if not (torch.cuda.is_available() or find_compiler()):
+        # --enforce-eager leaves some of vLLM's own functions to torch.compile, and the engine dies
+        # of the first of them.
+        environment.setdefault("TORCH_COMPILE_DISABLE", "1")
     allocator = ctypes.util.find_library("tcmalloc_minimal")
     if allocator and "tcmalloc" not in environment.get("LD_PRELOAD", ""):
         preloaded = environment.get("LD_PRELOAD", "")

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import torch
 
 from llmcxr_models.checkpoint import Checkpoint
 from llmcxr_models.errors import InvalidCheckpoint
@@ -60,6 +61,21 @@ def test_key_goes_by_the_environment_and_our_settings_do_not(
 def test_operators_own_thread_binding_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "0-1")
     assert vllm_environment("key")["VLLM_CPU_OMP_THREADS_BIND"] == "0-1"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has a compiler of its own")
+def test_nothing_is_compiled_without_a_compiler(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    options = VllmOptions(kv_cache_gib=0.5)
+    monkeypatch.delenv("TORCH_COMPILE_DISABLE", raising=False)
+    (tmp_path / "g++").touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "TORCH_COMPILE_DISABLE" not in vllm_environment("key")
+    assert "--enforce-eager" not in vllm_command(checkpoint, options, 4321)
+    (tmp_path / "g++").unlink()
+    assert vllm_environment("key")["TORCH_COMPILE_DISABLE"] == "1"
+    assert "--enforce-eager" in vllm_command(checkpoint, options, 4321)
 
 
 def test_cache_of_a_token() -> None:
