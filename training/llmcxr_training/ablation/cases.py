@@ -10,6 +10,7 @@ import hashlib
 import logging
 import random
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -161,7 +162,8 @@ class _TrainedCell:
 
     def _codes(self, cache: PixelCache, rows: range) -> NDArray[Any]:
         pixels = cache.batch(rows, self.trained.vqgan.config.image_channels)
-        return np.asarray(self.tokenizer.encode(pixels).numpy())
+        with self._exactly():
+            return np.asarray(self.tokenizer.encode(pixels).numpy())
 
     def _path(self, name: str, said: str) -> Path:
         return self.work / f"{name}-{hashlib.sha256(said.encode()).hexdigest()[:16]}.npz"
@@ -265,7 +267,7 @@ class _TrainedCell:
         vocabulary = self.builder.vocabulary
         codes = np.array([vocabulary.to_codes(ids) for ids in self._ask(asked, "images")])
         drawn = [
-            self._look(judge, self.tokenizer.decode(torch.from_numpy(some)))
+            self._look(judge, self._pixels(some))
             for some in np.array_split(codes, -(-len(codes) // measure.batch_size))
         ]
         channels = self.trained.vqgan.config.image_channels
@@ -282,13 +284,20 @@ class _TrainedCell:
             "images.real_features": np.concatenate([features for features, _ in real]),
         }
 
+    def _pixels(self, codes: NDArray[Any]) -> Tensor:
+        with self._exactly():
+            return self.tokenizer.decode(torch.from_numpy(codes))
+
     @torch.no_grad()
     def _look(self, judge: Judge, pixels: Tensor) -> tuple[NDArray[Any], NDArray[Any]]:
-        # In float32 always: the judge measures alike whatever a cell computes in.
-        with torch.autocast(self.device.type, enabled=False):
+        with self._exactly():
             features = judge.features(pixels.float().to(self.device))
             scores = torch.sigmoid(judge.head(features).float())
         return features.cpu().numpy(), scores.cpu().numpy()
+
+    def _exactly(self) -> AbstractContextManager[None]:
+        """Float32: VQ-GAN and judge measure alike, whatever the language model computes in."""
+        return torch.autocast(self.device.type, enabled=False)
 
     def _ask(self, questions: Sequence[Question], what: str) -> list[tuple[int, ...]]:
         store = AnswerStore(self.work / "answers.jsonl")

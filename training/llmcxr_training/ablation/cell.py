@@ -6,7 +6,7 @@ cell.json          the resolved configuration
 stage1/, stage2/   as `llmcxr-train finetune` leaves them
 cases-val.npz      what was measured, case by case; written last, so the cell is done
 cases-test.npz     the same, where the test split was asked for
-work/              answers of the model
+work-val/          answers of the model, codes of the radiographs
 """
 
 from __future__ import annotations

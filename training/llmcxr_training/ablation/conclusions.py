@@ -14,7 +14,7 @@ def differs(gap: Mapping[str, Any]) -> bool:
     ends, seeds = (gap["low"], gap["high"]), gap["seeds"]
     if None in ends or None in seeds:
         return False
-    return ends[0] * ends[1] > 0 and (min(seeds) > 0 or max(seeds) < 0)
+    return bool(ends[0] * ends[1] > 0 and (min(seeds) > 0 or max(seeds) < 0))
 
 
 def conclusions(results: Mapping[str, Any]) -> str:
