@@ -87,6 +87,8 @@ def test_the_table_has_every_figure_with_seeds_and_intervals(whole: Path, grid: 
         *("label_f1", "image_fd", "finding_auroc"),
     }
     first, second = results["rows"]
+    assert [row["label"] for row in results["rows"]] == ["stages 1", "stages 2"]
+    assert results["fixed"] == {"refined": 0.5}
     for key, entry in second["figures"].items():
         assert len(entry["seeds"]) == 1
         assert {"value", "low", "high", "n"} <= set(entry)

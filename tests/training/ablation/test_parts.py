@@ -261,6 +261,7 @@ def test_the_words_follow_the_numbers() -> None:
         "seeds": [0, 1],
         "budget": {"unit": "tokens", "amount": 1e6},
         "reference": "stages 1",
+        "fixed": {"refined": 0.5},
         "cells": {"done": 4, "all": 6},
         "figures": {"image_loss": {"title": "image loss", "lower_is_better": True}},
         "rows": [
@@ -281,6 +282,7 @@ def test_the_words_follow_the_numbers() -> None:
     table = markdown(results)
     assert "| image loss ↓ | 2 (1 to 3); 2, 2 | **2** (1 to 3); 2, 2 | 2 (1 to 3); 2, 2 |" in table
     assert "4 of 6 cells" in table
+    assert table.startswith("All cells: refined 0.5. Split `val`, seeds 0, 1")
     assert plot(results).startswith("<?xml")
 
 

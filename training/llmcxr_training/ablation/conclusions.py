@@ -56,8 +56,8 @@ def _limits(results: Mapping[str, Any]) -> str:
     budget = results["budget"]
     return (
         f"A difference counts here if its 95 % interval over patients leaves out zero and it has "
-        f"the same sign with each of the {seeds} seeds. The interval redraws patients, not "
-        f"training runs: with {seeds} pairs of runs a sign test cannot go below p = {least:g}, so "
+        f"one sign with every seed ({seeds}). The interval redraws patients, not "
+        f"training runs: with {seeds} run(s) a side a sign test cannot go below p = {least:g}, so "
         f"what another seed would give is not known. {compared} comparisons were made without "
         f"correction; one in twenty intervals leaves out zero by chance. "
         f"“Not told apart” is not “equal”. All of it is at "

@@ -52,7 +52,7 @@ def figures_of(cases: Arrays, measure: Measure) -> list[Figure]:
         Figure("image_nats", "nats an image", True, "loss", _mean("loss.image_nll")),
         Figure("text_loss", "report loss, nats a token", True, "loss", _per_token("text")),
         Figure("perplexity", "perplexity of plain text", True, "language", _perplexity),
-        Figure("perplexity_ratio", "over its own base's", True, "language", _ratio),
+        Figure("perplexity_ratio", "perplexity over its own base's", True, "language", _ratio),
     ]
     if columns := _columns(cases, "questions", measure):
         auroc = _auroc("questions", columns)

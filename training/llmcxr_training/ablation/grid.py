@@ -56,11 +56,6 @@ class Cell(BaseModel):
     stages: tuple[Finetuning, ...]
     measure: Measure
 
-    @property
-    def label(self) -> str:
-        """Its levels, for people; alike for all seeds."""
-        return label_of(self.levels)
-
 
 def label_of(levels: Mapping[str, Level]) -> str:
     """`stages 2, refined 0.25`."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llmcxr_training.ablation.conclusions import conclusions, differs
+from llmcxr_training.ablation.grid import label_of
 from llmcxr_training.evaluation.plots import interval_plot
 from llmcxr_training.evaluation.settings import Split
 from llmcxr_training.metrics.intervals import Interval
@@ -30,10 +31,11 @@ def markdown_path(output: Path, split: Split) -> Path:
 def markdown(results: Mapping[str, Any]) -> str:
     """The tables, and what may be concluded."""
     cells = results["cells"]
+    fixed = f"All cells: {label_of(results['fixed'])}. " if results["fixed"] else ""
     lines = [
-        f"Split `{results['split']}`, seeds {', '.join(map(str, results['seeds']))}, "
+        f"{fixed}Split `{results['split']}`, seeds {', '.join(map(str, results['seeds']))}, "
         f"{cells['done']} of {cells['all']} cells. Mean over seeds, 95 % interval over patients, "
-        "then each seed. **Bold**: differs from the first row by patients and by every seed.",
+        "then each seed. **Bold**: differs from the first column by patients and by every seed.",
         "",
         "| | " + " | ".join(row["label"] for row in results["rows"]) + " |",
         "|---" * (len(results["rows"]) + 1) + "|",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from llmcxr_training.ablation.cell import cases_path
 from llmcxr_training.ablation.figures import Figure, Measured, difference, figures_of, value
-from llmcxr_training.ablation.grid import CELLS, Cell
+from llmcxr_training.ablation.grid import CELLS, Cell, label_of
 from llmcxr_training.ablation.settings import Ablation, AblationError
 from llmcxr_training.evaluation.settings import Split
 from llmcxr_training.stage import COMPUTE_JSON
@@ -32,9 +32,12 @@ def results_of(
     Raises:
         AblationError: two cells were measured on other cases.
     """
+    factors = config.factors.levels()
+    fixed = {name: levels[0] for name, levels in factors.items() if len(levels) == 1}
     alike: dict[str, list[Cell]] = {}
     for cell in cells:
-        alike.setdefault(cell.label, []).append(cell)
+        varied = {name: level for name, level in cell.levels.items() if name not in fixed}
+        alike.setdefault(label_of(varied or cell.levels), []).append(cell)
     done = {
         label: [_cases(output / CELLS / cell.name, split) for cell in of_seeds]
         for label, of_seeds in alike.items()
@@ -50,6 +53,7 @@ def results_of(
         "seeds": list(config.seeds),
         "budget": config.compute.model_dump(),
         "reference": reference,
+        "fixed": fixed,
         "cells": {"done": sum(map(len, done.values())), "all": len(cells)},
         "figures": {
             f.key: {"title": f.title, "lower_is_better": f.lower_is_better} for f in figures
