@@ -21,23 +21,32 @@ RELEASE = b"\x05\x00\x00\x00\x00\x04\x00\x00\x00\x00"
 _CONTEXT = b"1.2.840.10008.3.1.1.1"
 _SYNTAX = re.compile(rb"\x02\0\x10\0UI..([0-9.]+)", re.DOTALL)
 _INSTANCE = re.compile(rb"\x08\0\x18\0UI..([0-9.]{3,64})", re.DOTALL)
-_HEADER = 144
-"""Preamble, DICM and the group length element, which says how long the rest of group 2 is."""
+_LONG = (b"OB", b"OW", b"UN", b"UT", b"SQ")
+"""Representations of which the length takes four bytes."""
 
 
 def files(kind: str, data: bytes, dice: Dice) -> Store:
     """A hostile file's data set under the transfer syntax that it claims; else all of its bytes."""
-    syntax, body = EXPLICIT, data
-    if data[128:132] == b"DICM" and len(data) > _HEADER:
-        (length,) = struct.unpack_from("<I", data, 140)
-        body = data[_HEADER + length :]
-        found = _SYNTAX.search(data[:_HEADER] + data[_HEADER : _HEADER + length])
-        if found and found[1].decode() != DEFLATED:  # nobody would accept that one
-            syntax = found[1].decode()
+    syntax, start = EXPLICIT, _start(data)
+    body = data[start:]
+    claimed = _SYNTAX.search(data[:start])
+    if claimed and claimed[1].decode() != DEFLATED:  # nobody would accept that one
+        syntax = claimed[1].decode()
     found = _INSTANCE.search(data)
     instance = UID(found[1].decode()) if found else UID("")
     # Of nothing at all pynetdicom sends no fragment, and the receiver would wait for one.
     return Store(kind, body or b"\0\0", syntax, instance if instance.is_valid else uid(dice))
+
+
+def _start(data: bytes) -> int:
+    """Where the data set begins: behind the elements of group 2, whose stated length may lie."""
+    if data[128:132] != b"DICM":
+        return 0
+    at = 132
+    while data[at : at + 2] == b"\x02\0" and at + 12 <= len(data):
+        form = ("<I", 8, 12) if data[at + 4 : at + 6] in _LONG else ("<H", 6, 8)
+        at += struct.unpack_from(form[0], data, at + form[1])[0] + form[2]
+    return min(at, len(data))
 
 
 def item(kind: int, content: bytes, length: int | None = None) -> bytes:
