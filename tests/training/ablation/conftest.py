@@ -43,7 +43,7 @@ def make_grid(drawn_folder: Path) -> MakeGrid:
         values: dict[str, Any] = {
             "factors": {"stages": [1, 2], "refined": [0.5]},
             "seeds": [0],
-            "compute": {"unit": "tokens", "amount": 1500},
+            "compute": {"unit": "tokens", "amount": 12_000},
             "refined": {"first_study_only": True},
             "finetune": {
                 "base": str(folder / "data/base"),

@@ -17,6 +17,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,8 @@ from llmcxr_training.evaluation.settings import Split
 _log = logging.getLogger(__name__)
 
 CELL_JSON = "cell.json"
+ASK_AGAIN_SECONDS = 5.0
+"""How often a cell is asked to stop, until it does."""
 
 
 def cases_path(folder: Path, split: Split) -> Path:
@@ -86,8 +89,13 @@ def _train(cell: Cell) -> None:
 
 
 def _stop_with_input() -> None:
-    sys.stdin.buffer.read()
-    os.kill(os.getpid(), signal.SIGTERM)
+    # Not by `sys.stdin`, whose lock this thread would still hold when the interpreter ends.
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
+    # Again and again: in its last step a stage ends as if it had not been asked.
+    while True:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(ASK_AGAIN_SECONDS)
 
 
 @contextmanager

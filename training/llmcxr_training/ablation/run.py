@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 
 from llmcxr_training.ablation.bases import make_base
-from llmcxr_training.ablation.cell import CELL_JSON, cases_path, locked
+from llmcxr_training.ablation.cell import ASK_AGAIN_SECONDS, CELL_JSON, cases_path, locked
 from llmcxr_training.ablation.grid import BASES, CELLS, Cell, cells_of, source_base
 from llmcxr_training.ablation.report import markdown_path, write_report
 from llmcxr_training.ablation.results import results_of
@@ -158,12 +158,22 @@ def _run(cell: Cell, output: Path, split: Split, nice: int) -> None:
         subprocess.Popen(command, stdin=subprocess.PIPE) as process,  # noqa: S603  our own
         _passed_on(process) as asked,
     ):
-        status = process.wait()
+        status = _status(process, asked)
     _add_seconds(folder, split, time.monotonic() - started)
     if asked.is_set() or status in _STOPPED:
         raise Stopped(f"stopped in cell {cell.name}; its state is saved")
     if status:
         raise AblationError(f"cell {cell.name} ended with status {status}; it is said above why")
+
+
+def _status(process: subprocess.Popen[bytes], asked: threading.Event) -> int:
+    """How the cell ended; asked to stop, it is asked again: a stage's last step is no stop."""
+    while True:
+        try:
+            return process.wait(timeout=ASK_AGAIN_SECONDS)
+        except subprocess.TimeoutExpired:
+            if asked.is_set():
+                process.terminate()
 
 
 @contextmanager
