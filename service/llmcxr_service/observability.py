@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 import time
 import traceback
 import uuid
+import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+from typing import TextIO
 
 from prometheus_client import (
     CollectorRegistry,
@@ -340,19 +345,37 @@ def configure_logging(level: str) -> None:
     forms.handlers, forms.propagate = [logging.NullHandler()], False
     # Its lines hold query strings and clients' addresses.
     logging.getLogger("uvicorn.access").disabled = True
+    # Libraries quote data in warnings, and what ends a thread may quote it too.
+    warnings.showwarning = _log_warning
+    threading.excepthook = _log_thread_end
+
+
+def _log_warning(
+    message: Warning | str,  # noqa: ARG001 - it may quote input
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,  # noqa: ARG001
+    line: str | None = None,  # noqa: ARG001
+) -> None:
+    where = f"{Path(filename).stem}:{lineno}"
+    LOGGER.warning("warning", extra={"fields": {"category": category.__name__, "where": where}})
+
+
+def _log_thread_end(ended: threading.ExceptHookArgs) -> None:
+    fields = {"exception": ended.exc_type.__name__, "where": _frames(ended.exc_traceback)}
+    LOGGER.error("a thread ended", extra={"fields": fields})
 
 
 def _log_unforeseen(error: Exception, request_id: str) -> None:
     """Where it happened and of what class; never the message, which may quote input."""
-    frames = traceback.extract_tb(error.__traceback__)[-8:]
-    where = [f"{frame.name}:{frame.lineno}" for frame in frames]
-    LOGGER.error(
-        "unforeseen",
-        extra={
-            "fields": {
-                "request_id": request_id,
-                "exception": type(error).__name__,
-                "where": where,
-            }
-        },
-    )
+    fields = {
+        "request_id": request_id,
+        "exception": type(error).__name__,
+        "where": _frames(error.__traceback__),
+    }
+    LOGGER.error("unforeseen", extra={"fields": fields})
+
+
+def _frames(raised: TracebackType | None) -> list[str]:
+    return [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(raised)[-8:]]

@@ -162,7 +162,7 @@ def _with_queue(
         for number in range(shares[Door.STOW]):
             _send(client, Door.STOW, canary_doors.stow(number, dice), searched)
         _store_all(port, shares, seed, searched)
-        queue = drained(folder / "spool", _DRAIN_SECONDS)
+        queue = drained(folder / "spool", _DRAIN_SECONDS, but="rude")
         _search_queue(client, searched)
         searched.search("metrics", client.get("/metrics").content)
         kept = _search_files(server, searched)

@@ -166,7 +166,8 @@ def rude_archive(note: Callable[[bytes], None]) -> Starlette:
         note: told what it says.
     """
     word, header = CANARIES["destination-body"], CANARIES["archive-header"]
-    statuses = (400, 409, 500)
+    # Refusals of one object alone say nothing against an archive; after others it has a rest.
+    statuses = (*[400] * 20, 409, *[400] * 20, 500)
     count = 0
 
     async def refuse(_: HttpRequest) -> Response:

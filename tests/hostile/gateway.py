@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from fastapi import FastAPI
 from tests.checkpoints import build_checkpoint
 from tests.fakes import FakeVllm
 
@@ -20,6 +21,13 @@ from llmcxr_service.settings import Settings
 @asynccontextmanager
 async def gateway(**changes: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a running gateway."""
+    async with gateway_and_app(**changes) as (client, _):
+        yield client
+
+
+@asynccontextmanager
+async def gateway_and_app(**changes: Any) -> AsyncIterator[tuple[httpx.AsyncClient, FastAPI]]:
+    """A client of a running gateway, and the application."""
     with tempfile.TemporaryDirectory() as folder:
         path = build_checkpoint(Path(folder) / "tiny")
         manifest = Checkpoint.open(path).manifest
@@ -35,4 +43,4 @@ async def gateway(**changes: Any) -> AsyncIterator[httpx.AsyncClient]:
                 transport=httpx.ASGITransport(app), base_url="http://gateway", timeout=120.0
             ) as client,
         ):
-            yield client
+            yield client, app

@@ -1,6 +1,8 @@
 """What only a real server on a real socket shows: body limits, hung-up clients, a dying vLLM."""
 
 import socket
+import subprocess
+import sys
 import time
 from contextlib import contextmanager
 
@@ -154,7 +156,10 @@ def test_vllm_is_not_there(make_settings):
 def test_configured_logging_is_json_and_only_that(capfd, make_settings, vllm):
     import json
     import logging
+    import threading
+    import warnings
 
+    hooks = warnings.showwarning, threading.excepthook
     names = ("llmcxr_service", "uvicorn", "uvicorn.error", "uvicorn.access")
     before = {n: (logging.getLogger(n).handlers, logging.getLogger(n).level) for n in names}
     try:
@@ -167,5 +172,34 @@ def test_configured_logging_is_json_and_only_that(capfd, make_settings, vllm):
             logger = logging.getLogger(name)
             logger.handlers, logger.level, logger.propagate = handlers, level, True
         logging.getLogger("uvicorn.access").disabled = False
+        warnings.showwarning, threading.excepthook = hooks
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
     assert [line["event"] for line in lines] == ["started", "request"]
+
+
+_QUOTES = """
+import threading, warnings
+from llmcxr_service.observability import configure_logging
+
+configure_logging("INFO")
+warnings.warn("Invalid value for VR UI: 'ANNA^EXAMPLE'", stacklevel=1)
+
+def end():
+    raise ValueError("ANNA^EXAMPLE")
+
+thread = threading.Thread(target=end)
+thread.start()
+thread.join()
+"""
+
+
+def test_warnings_and_what_ends_threads_are_logged_without_their_words():
+    import json
+
+    done = subprocess.run(
+        [sys.executable, "-W", "default", "-c", _QUOTES], capture_output=True, text=True, check=True
+    )
+    first, second = [json.loads(line) for line in done.stderr.splitlines()]
+    assert (first["event"], first["category"]) == ("warning", "UserWarning")
+    assert (second["event"], second["exception"]) == ("a thread ended", "ValueError")
+    assert "ANNA" not in done.stderr + done.stdout
