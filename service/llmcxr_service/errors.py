@@ -30,6 +30,8 @@ CxrError
 |   |-- SourceTimeout           it did not answer in time
 |   |-- SourceRefused           it does not accept who we are
 |   `-- SourceMisbehaved        it answered something else than the instance
+|-- BatchError                  a run over an archive cannot be planned or gone on with
+|   `-- ModelAway               the language model did not come back in time
 |-- RulesError, SourcesError, CallersError    a file or setting of receiving cannot be used
 |-- AccessError                 settings or files of who may do what cannot be used
 |-- WebhooksError, AuditError   webhooks or the audit log cannot be used; for the operator
@@ -350,3 +352,15 @@ class ListenerError(CxrError):
     """The DIMSE receiver cannot be started. For the operator."""
 
     default_reason = "listener"
+
+
+class BatchError(CxrError):
+    """A run over an archive cannot be planned, or not be gone on with; what was done is kept."""
+
+    default_reason = "batch"
+
+
+class ModelAway(BatchError):
+    """The language model did not come back for so long that a run was ended."""
+
+    default_reason = "model-away"

@@ -205,11 +205,20 @@ async def test_killed_processes_come_back():
         assert restarts[Restart.TEMPLATE] >= 1
 
 
+async def settled():
+    """The processes of a pool that has replaced what it used."""
+    before, now = None, worker_processes()
+    while now != before:
+        await asyncio.sleep(0.5)
+        before, now = now, worker_processes()
+    return now
+
+
 async def test_workers_have_limits_and_no_secrets_and_end(monkeypatch):
     monkeypatch.setenv("LLMCXR_VLLM_API_KEY", "Zq7-secret")
     async with start_pool() as (pool, _):
         await pool.radiograph(png())
-        processes = worker_processes()
+        processes = await settled()
         template = next(pid for pid in processes if _parent(pid) == os.getpid())
         workers = [pid for pid in processes if pid != template]
         assert workers

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from datetime import date, timedelta
 from urllib.parse import parse_qsl
 
-from llmcxr_service.batch.errors import BatchError
 from llmcxr_service.batch.items import BatchItem
+from llmcxr_service.errors import BatchError
 from llmcxr_service.intake_dicom.opening import read_sources
 from llmcxr_service.intake_dicom.qido import find_instances
 from llmcxr_service.settings import Settings

@@ -15,16 +15,17 @@ from tenacity.wait import wait_random_exponential
 
 from llmcxr_models.errors import CxrError, GeneratorTimeout, GeneratorUnavailable, InvalidInput
 from llmcxr_service.answers import ReportAnswer
-from llmcxr_service.batch.errors import BatchError, ModelAway
 from llmcxr_service.batch.items import BatchItem
 from llmcxr_service.batch.plan import Plan
 from llmcxr_service.batch.rows import Row, Status, drafted_row, row_of
 from llmcxr_service.drafted import drafted
 from llmcxr_service.durable_files import replace
 from llmcxr_service.errors import (
+    BatchError,
     BodyTooLarge,
     DecoderUnavailable,
     InstanceNotFound,
+    ModelAway,
     NotAcceptable,
     Overloaded,
     SourceError,

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from llmcxr_service.batch.errors import BatchError
 from llmcxr_service.batch.items import BatchItem
+from llmcxr_service.errors import BatchError
 
 MANIFESTS = (".csv", ".jsonl", ".parquet")
 _NOT_RADIOGRAPHS = frozenset({"DICOMDIR"})

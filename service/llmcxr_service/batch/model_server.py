@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from threading import Thread
 
 from llmcxr_models.checkpoint import Checkpoint
-from llmcxr_service.batch.errors import BatchError
+from llmcxr_service.errors import BatchError
 from llmcxr_service.settings import Settings
 from llmcxr_service.vllm_process import VllmOptions, VllmStartError, VllmSupervisor
 

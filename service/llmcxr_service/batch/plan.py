@@ -15,9 +15,9 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from llmcxr_service.batch.errors import BatchError
 from llmcxr_service.batch.items import BatchItem
 from llmcxr_service.durable_files import replace
+from llmcxr_service.errors import BatchError
 
 _VERSION = 1
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from llmcxr_models.checkpoint import Checkpoint
 from llmcxr_service.batch.archive_query import list_archive
 from llmcxr_service.batch.cluster import Workers, ray_started, shards_done
-from llmcxr_service.batch.errors import BatchError
 from llmcxr_service.batch.items import BatchItem
 from llmcxr_service.batch.listing import list_files
 from llmcxr_service.batch.model_server import with_model_server
@@ -20,6 +19,7 @@ from llmcxr_service.batch.plan import BatchOptions, Plan, read_plan, write_plan
 from llmcxr_service.batch.rows import Status
 from llmcxr_service.batch.worker import ShardWorker, WorkerOptions
 from llmcxr_service.durable_files import replace
+from llmcxr_service.errors import BatchError
 from llmcxr_service.rendering import ModelIdentity
 from llmcxr_service.settings import Settings
 

@@ -22,7 +22,7 @@ from fastapi import FastAPI
 from rich.console import Console
 from rich.table import Table
 from starlette.routing import Route
-from tests.hostile.gateway import gateway
+from tests.hostile.gateway import gateway_and_app
 from tests.service.access.issuer import Issuer, rsa_key, settings_for
 from tests.service.conftest import serve
 
@@ -74,7 +74,7 @@ async def run_matrix(folder: Path) -> list[Cell]:
     """Start a gateway and an issuer, and ask for everything."""
     issuer, keys = Issuer(), folder / "keys.json"
     with serve(issuer) as url:
-        async with gateway(
+        async with gateway_and_app(
             **settings_for(url), keys=keys, spool=folder / "spool", rate_limit="off"
         ) as (client, app):
             return [

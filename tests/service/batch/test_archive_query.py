@@ -12,8 +12,7 @@ from starlette.routing import Route
 from tests.service.conftest import serve
 
 from llmcxr_service.batch.archive_query import list_archive
-from llmcxr_service.batch.errors import BatchError
-from llmcxr_service.errors import SourceMisbehaved, SourceRefused, SourceUnavailable
+from llmcxr_service.errors import BatchError, SourceMisbehaved, SourceRefused, SourceUnavailable
 from llmcxr_service.intake_dicom.qido import find_instances
 from llmcxr_service.intake_dicom.sources import load_sources
 

@@ -9,8 +9,8 @@ import pyarrow.parquet as parquet
 import pytest
 
 from llmcxr_service.batch.archive_query import days
-from llmcxr_service.batch.errors import BatchError
 from llmcxr_service.batch.listing import list_files
+from llmcxr_service.errors import BatchError
 
 
 def names(items):

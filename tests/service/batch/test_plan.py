@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from llmcxr_service.batch.errors import BatchError
 from llmcxr_service.batch.items import BatchItem
 from llmcxr_service.batch.plan import BatchOptions, read_plan, write_plan
+from llmcxr_service.errors import BatchError
 
 OPTIONS = BatchOptions("folder", "digest", seed=3, shard_size=4, structured_reports=True)
 

@@ -12,10 +12,10 @@ from tests.pictures import PATIENT, dicom, huge_png, png
 from tests.service.conftest import serve
 
 from llmcxr_models.checkpoint import Checkpoint
-from llmcxr_service.batch.errors import ModelAway
 from llmcxr_service.batch.listing import list_folder
 from llmcxr_service.batch.plan import BatchOptions, write_plan
 from llmcxr_service.batch.worker import ShardWorker, WorkerOptions, parts_of
+from llmcxr_service.errors import ModelAway
 
 UID = "1.2.826.0.1.3680043.8.498.7"
 
