@@ -144,7 +144,6 @@ def receiving(folder: Path, archives: Mapping[str, str], port: int) -> dict[str,
         "DICOM_AE_TITLE": CALLED,
         "DICOM_CALLING_AE_TITLES": CALLING,
         "DICOM_TIMEOUT_SECONDS": "5",
-        "DICOM_MAX_ASSOCIATIONS": "32",
     }
 
 
