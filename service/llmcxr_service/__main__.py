@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from llmcxr_service.arenas import keep_few_arenas
 from llmcxr_service.audit_command import app as audit
 from llmcxr_service.batch.command import batch
 from llmcxr_service.client import Client, ServiceError, read_key
@@ -54,6 +55,7 @@ def serve(
     # The VQ-GAN shares the cores with vLLM: its idle threads must not spin. It is read when
     # torch is loaded, so it stands before the import.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_few_arenas()
     from llmcxr_service.deliveries.outcome import DestinationsError
     from llmcxr_service.serving import run_service
 

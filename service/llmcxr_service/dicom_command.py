@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from llmcxr_models.errors import CxrError
+from llmcxr_service.arenas import keep_few_arenas
 from llmcxr_service.deliveries.outcome import DestinationsError
 from llmcxr_service.receiving import Origin
 from llmcxr_service.settings import Settings, SettingsError, load_settings
@@ -27,6 +28,7 @@ def dicom_listen(
     try:
         from llmcxr_service.dicom_listener import run_listener
 
+        keep_few_arenas()
         run_listener(settings, port)
     except (CxrError, DestinationsError) as error:
         _fail(error)
