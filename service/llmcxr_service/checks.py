@@ -23,13 +23,13 @@ from llmcxr_service.access.opening import open_door, warn_of_access
 from llmcxr_service.settings import Settings
 from llmcxr_service.vllm_command import (
     GIB,
-    VllmOptions,
     available_memory,
     find_compiler,
     kv_cache_bytes,
     resolve_dtype,
 )
 from llmcxr_service.vllm_process import state_directory
+from llmcxr_service.vllm_settings import vllm_options
 
 OLDEST_PYTHON = (3, 11)
 LAUNCH_SECONDS = 120.0
@@ -230,9 +230,7 @@ def check_memory(settings: Settings) -> Finding:
     """Whether weights, cache and the rest fit into the memory that is free now."""
     try:
         checkpoint = Checkpoint.open(settings.checkpoint, verify=False)
-        options = VllmOptions(
-            kv_cache_gib=settings.vllm_kv_cache_gib, max_num_seqs=settings.vllm_max_num_seqs
-        )
+        options = vllm_options(settings)
         dtype = resolve_dtype(settings.vllm_dtype, has_gpu=torch.cuda.is_available())
         cache = kv_cache_bytes(checkpoint, options, dtype)
         free = available_memory()

@@ -57,18 +57,10 @@ async def open_language_model(
         elif transport is not None:
             endpoints = [FixedEndpoint("http://vllm", settings.vllm_api_key)]
         else:
-            from llmcxr_service.vllm_process import VllmOptions, VllmSupervisor
+            from llmcxr_service.vllm_process import VllmSupervisor
+            from llmcxr_service.vllm_settings import vllm_options
 
-            own = VllmSupervisor(
-                checkpoint,
-                VllmOptions(
-                    dtype=settings.vllm_dtype,
-                    eager=settings.vllm_eager,
-                    kv_cache_gib=settings.vllm_kv_cache_gib,
-                    max_num_seqs=settings.vllm_max_num_seqs,
-                    start_timeout_seconds=settings.vllm_start_timeout_seconds,
-                ),
-            )
+            own = VllmSupervisor(checkpoint, vllm_options(settings))
             await own.start()
             stack.push_async_callback(own.stop)
             process, endpoints = own, [own]

@@ -11,7 +11,8 @@ from typing import NoReturn
 
 from llmcxr_models.checkpoint import Checkpoint
 from llmcxr_service.settings import Settings
-from llmcxr_service.vllm_command import VllmOptions, vllm_arguments, vllm_environment
+from llmcxr_service.vllm_command import vllm_arguments, vllm_environment
+from llmcxr_service.vllm_settings import vllm_options
 
 _LAUNCHER = ("-m", "llmcxr_service.vllm_launcher", "serve")
 
@@ -57,10 +58,5 @@ def write_config(settings: Settings, host: str, port: int, target: Path) -> None
 
 
 def _arguments(settings: Settings, host: str, port: int) -> list[str]:
-    options = VllmOptions(
-        dtype=settings.vllm_dtype,
-        eager=settings.vllm_eager,
-        kv_cache_gib=settings.vllm_kv_cache_gib,
-        max_num_seqs=settings.vllm_max_num_seqs,
-    )
+    options = vllm_options(settings)
     return vllm_arguments(Checkpoint.open(settings.checkpoint), options, host, port)

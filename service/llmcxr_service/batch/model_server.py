@@ -10,7 +10,8 @@ from threading import Thread
 from llmcxr_models.checkpoint import Checkpoint
 from llmcxr_service.errors import BatchError
 from llmcxr_service.settings import Settings
-from llmcxr_service.vllm_process import VllmOptions, VllmStartError, VllmSupervisor
+from llmcxr_service.vllm_process import VllmStartError, VllmSupervisor
+from llmcxr_service.vllm_settings import vllm_options
 
 
 @contextmanager
@@ -26,7 +27,7 @@ def with_model_server(settings: Settings, checkpoint: Checkpoint) -> Iterator[Se
     loop = asyncio.new_event_loop()
     thread = Thread(target=loop.run_forever, name="vllm", daemon=True)
     thread.start()
-    own = VllmSupervisor(checkpoint, _options(settings))
+    own = VllmSupervisor(checkpoint, vllm_options(settings))
     try:
         asyncio.run_coroutine_threadsafe(_start(own), loop).result()
         yield settings.model_copy(update={"vllm_url": own.url, "vllm_api_key": own.api_key})
@@ -42,13 +43,3 @@ def with_model_server(settings: Settings, checkpoint: Checkpoint) -> Iterator[Se
 async def _start(own: VllmSupervisor) -> None:
     await own.start()
     await own.wait_ready()
-
-
-def _options(settings: Settings) -> VllmOptions:
-    return VllmOptions(
-        dtype=settings.vllm_dtype,
-        eager=settings.vllm_eager,
-        kv_cache_gib=settings.vllm_kv_cache_gib,
-        max_num_seqs=settings.vllm_max_num_seqs,
-        start_timeout_seconds=settings.vllm_start_timeout_seconds,
-    )

@@ -312,35 +312,32 @@ def pdata(context_id, fragment):
     return struct.pack(">BBL", 4, 0, len(item)) + item
 
 
+def store_command():
+    """The command set of a C-STORE request, with its group length."""
+    command = Dataset()
+    command.AffectedSOPClassUID = DX
+    command.CommandField = 1
+    command.MessageID = 1
+    command.Priority = 0
+    command.CommandDataSetType = 1
+    command.AffectedSOPInstanceUID = "1.2.3"
+    raw = encode(command, True, True)
+    return struct.pack("<HHLL", 0, 0, 4, len(raw)) + raw
+
+
 def test_a_sender_that_does_not_wait_for_answers_is_aborted(hospital):
     with accepted(hospital) as association:
         context = association.accepted_contexts[0].context_id
-        command = Dataset()
-        command.AffectedSOPClassUID = DX
-        command.CommandField = 1
-        command.MessageID = 1
-        command.Priority = 0
-        command.CommandDataSetType = 1
-        command.AffectedSOPInstanceUID = "1.2.3"
-        raw = encode(command, True, True)
-        group_length = struct.pack("<HHLL", 0, 0, 4, len(raw))
-        message = pdata(context, b"\x03" + group_length + raw) + pdata(context, b"\x02" + bytes(64))
+        message = pdata(context, b"\x03" + store_command()) + pdata(context, b"\x02" + bytes(64))
         association.dul.socket.socket.sendall(message * 20)
         wait_for(lambda: association.is_aborted or not association.is_established)
 
 
 def test_a_sender_that_leaves_with_two_messages_open_holds_no_association(hospital):
     def message(context):
-        command = Dataset()
-        command.AffectedSOPClassUID = DX
-        command.CommandField = 1
-        command.MessageID = 1
-        command.Priority = 0
-        command.CommandDataSetType = 1
-        command.AffectedSOPInstanceUID = "1.2.3"
-        raw = encode(command, True, True)
-        raw = struct.pack("<HHLL", 0, 0, 4, len(raw)) + raw
-        return pdata(context, b"\x03" + raw) + pdata(context, b"\x02" + instance()[144:])
+        return pdata(context, b"\x03" + store_command()) + pdata(
+            context, b"\x02" + instance()[144:]
+        )
 
     for _ in range(4):  # more than there may be at once
         with accepted(hospital) as association:
