@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from llmcxr_models.errors import InvalidImageTokens
 from llmcxr_models.vqgan import VqGan
@@ -15,12 +15,27 @@ class ImageTokenizer:
     Args:
         vqgan: with its trained weights.
         device: where to compute; results come back on the CPU.
+        decode_dtype: of the decoder's products; pixels of bfloat16 differ from those of float32
+            by 57 dB. Codes are always found in float32: a tie that rounding decides would make
+            one radiograph two sequences of tokens.
     """
 
-    def __init__(self, vqgan: VqGan, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        vqgan: VqGan,
+        device: torch.device | str = "cpu",
+        decode_dtype: torch.dtype = torch.float32,
+    ) -> None:
         self.device = torch.device(device)
         self.config = vqgan.config
+        self._decode_dtype = decode_dtype
         self._vqgan = vqgan.to(self.device).eval().requires_grad_(False)
+        if self.device.type == "cpu":
+            # Channels last saves a CPU the reordering at each convolution; the codes are the same.
+            # The decoder's wide maps gain by it in bfloat16 only.
+            _channels_last(self._vqgan.encoder)
+            if decode_dtype is torch.bfloat16:
+                _channels_last(self._vqgan.decoder)
 
     @property
     def image_length(self) -> int:
@@ -48,5 +63,14 @@ class ImageTokenizer:
         ):
             raise InvalidImageTokens("A code is outside the codebook.")
         side = self.config.grid_size
-        pixels = self._vqgan.decode_codes(codes.to(self.device).view(-1, side, side))
+        with torch.autocast(
+            self.device.type, self._decode_dtype, enabled=self._decode_dtype is not torch.float32
+        ):
+            pixels = self._vqgan.decode_codes(codes.to(self.device).view(-1, side, side))
         return pixels.float().clamp(-1.0, 1.0).cpu()
+
+
+def _channels_last(module: nn.Module) -> None:
+    for parameter in module.parameters():
+        if parameter.ndim == 4:  # a convolution's weights, whose order its output takes
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

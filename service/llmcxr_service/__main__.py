@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from llmcxr_models.idle_threads import wait_briefly
 from llmcxr_service.arenas import keep_few_arenas
 from llmcxr_service.audit_command import app as audit
 from llmcxr_service.batch.command import batch
@@ -52,9 +53,8 @@ def serve(
     end_with_stdin: Annotated[bool, typer.Option("--end-with-stdin", hidden=True)] = False,
 ) -> None:
     """Run the service; without LLMCXR_VLLM_URL with a vLLM of its own."""
-    # The VQ-GAN shares the cores with vLLM: its idle threads must not spin. It is read when
-    # torch is loaded, so it stands before the import.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # The VQ-GAN shares the cores with vLLM. Before the import, which loads torch.
+    wait_briefly(os.environ)
     keep_few_arenas()
     from llmcxr_service.deliveries.outcome import DestinationsError
     from llmcxr_service.serving import run_service

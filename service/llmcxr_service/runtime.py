@@ -33,7 +33,7 @@ from llmcxr_service.picking import Picker
 from llmcxr_service.readiness import AnyReadiness
 from llmcxr_service.rendering import ModelIdentity
 from llmcxr_service.settings import Settings
-from llmcxr_service.vision import Vision, choose_device
+from llmcxr_service.vision import Vision, choose_decode_dtype, choose_device, choose_micro_batch
 
 if TYPE_CHECKING:
     from llmcxr_service.deliveries.service import Deliveries
@@ -265,13 +265,15 @@ def _decode_pool(settings: Settings, checkpoint: Checkpoint, metrics: Metrics) -
 def _load_vision(settings: Settings, checkpoint: Checkpoint, metrics: Metrics) -> Vision:
     if settings.vqgan_threads:
         torch.set_num_threads(settings.vqgan_threads)
-    tokenizer = ImageTokenizer(checkpoint.load_vqgan(), choose_device(settings.device))
+    device = choose_device(settings.device)
+    decode_dtype = choose_decode_dtype(settings.vqgan_decode_dtype, device)
+    tokenizer = ImageTokenizer(checkpoint.load_vqgan(), device, decode_dtype)
     # The first pass allocates, and on a GPU loads kernels; no caller shall wait for that.
     tokenizer.encode(tokenizer.decode(torch.zeros(1, tokenizer.image_length, dtype=torch.int64)))
     return Vision(
         tokenizer,
         checkpoint.manifest.preprocessing,
-        max_batch=settings.micro_batch_size,
+        max_batch=settings.micro_batch_size or choose_micro_batch(tokenizer.device),
         wait_seconds=settings.micro_batch_wait_ms / 1000.0,
         on_batch=lambda kind, size: metrics.micro_batch_size.labels(kind).observe(size),
         on_wait=lambda stage, seconds: metrics.wait_seconds.labels(stage).observe(seconds),

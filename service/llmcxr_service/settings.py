@@ -55,8 +55,11 @@ class Settings(BaseSettings):
         vllm_connect_timeout_seconds: one that accepts no connection for so long is not there.
         vllm_max_connections: open at once to each of them; more calls wait.
         device: where the VQ-GAN runs: `auto`, `cpu`, `cuda`, `cuda:1` ...
+        vqgan_decode_dtype: of the products that draw pixels; `auto` is bfloat16 on a processor that
+            has such products, else float32. Codes are always found in float32.
         vqgan_threads: CPU threads of the VQ-GAN; 0 leaves PyTorch's choice.
-        micro_batch_size: most images that the VQ-GAN takes at once.
+        micro_batch_size: most images that the VQ-GAN takes at once; 0 leaves the choice: 8 on a
+            GPU, 1 on a CPU, where a batch outgrows the caches and is slower than one by one.
         micro_batch_wait_ms: how long an image waits for company, milliseconds.
         decode_workers: files decoded at once, each in a process; 0 leaves the choice.
         decode_timeout_seconds: a file that takes longer is refused, and its process ended.
@@ -152,8 +155,9 @@ class Settings(BaseSettings):
     vllm_connect_timeout_seconds: float = Field(default=2.0, gt=0, le=60)
     vllm_max_connections: int = Field(default=512, ge=1)
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    vqgan_decode_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     vqgan_threads: int = Field(default=0, ge=0, le=1024)
-    micro_batch_size: int = Field(default=8, ge=1, le=256)
+    micro_batch_size: int = Field(default=0, ge=0, le=256)
     micro_batch_wait_ms: float = Field(default=5.0, ge=0.0, le=1000.0)
     decode_workers: int = Field(default=0, ge=0, le=256)
     decode_timeout_seconds: float = Field(default=30.0, gt=0, le=600)

@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from llmcxr_models.hardware import cpu_has_bf16
 from llmcxr_models.image_tokenizer import ImageTokenizer
 from llmcxr_models.preprocess import Preprocessing, to_pixels
 from llmcxr_models.radiograph import Radiograph
@@ -102,3 +103,18 @@ def choose_device(device: str) -> torch.device:
     if device != "auto":
         return torch.device(device)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def choose_decode_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 on a CPU with bfloat16 products, else float32."""
+    if name == "auto":
+        name = "bfloat16" if device.type == "cpu" and cpu_has_bf16() else "float32"
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+
+
+def choose_micro_batch(device: torch.device) -> int:
+    """Most images at once: a GPU has idle units to fill, a CPU only caches to outgrow.
+
+    docs/benchmarks/README.md has the rates by size.
+    """
+    return 1 if device.type == "cpu" else 8

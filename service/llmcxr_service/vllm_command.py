@@ -17,6 +17,7 @@ import torch
 from llmcxr_models.checkpoint import Checkpoint
 from llmcxr_models.errors import InvalidCheckpoint
 from llmcxr_models.hardware import cpu_has_bf16
+from llmcxr_models.idle_threads import wait_briefly
 from llmcxr_service.vllm_launcher import END_WITH_STDIN
 
 GIB = 1024**3
@@ -99,9 +100,14 @@ def vllm_environment(api_key: str | None) -> dict[str, str]:
         # "auto" keeps one core of each for the scheduler and binds one thread to each physical
         # core: on two cores that leaves one to compute.
         environment.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-        # Threads that spin while they wait take the cores from the threads that they wait for:
-        # measured beside other work on two cores, 18 tokens a second instead of 2.
-        environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        # Threads that spin for long take the cores from the threads that they wait for: measured
+        # beside other work on two cores, 18 tokens a second instead of 2.
+        wait_briefly(environment)
+        if not torch.cuda.is_available():
+            # The engine's process does the work itself. Else it has a worker process, and each
+            # waits for the other in a loop that takes a whole core ("SpinCondition"). vLLM asks
+            # for the worker only to bind threads, which "nobind" does without.
+            environment.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     if not (torch.cuda.is_available() or find_compiler()):
         # --enforce-eager leaves some of vLLM's own functions to torch.compile, and the engine dies
         # of the first of them.

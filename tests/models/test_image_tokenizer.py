@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -51,3 +53,15 @@ def test_evaluation_mode(tokenizer: ImageTokenizer, vqgan: VqGan) -> None:
 def test_wrong_codes_are_refused(tokenizer: ImageTokenizer, codes: torch.Tensor) -> None:
     with pytest.raises(InvalidImageTokens):
         tokenizer.decode(codes)
+
+
+def test_bfloat16_draws_nearly_the_same_and_finds_the_same_codes(vqgan: VqGan) -> None:
+    exact = ImageTokenizer(copy.deepcopy(vqgan))
+    fast = ImageTokenizer(vqgan, decode_dtype=torch.bfloat16)
+    pixels = torch.rand(2, 1, 16, 16) * 2 - 1
+    codes = exact.encode(pixels)
+    assert torch.equal(fast.encode(pixels), codes)
+    drawn = fast.decode(codes)
+    assert drawn.dtype == torch.float32
+    assert not torch.equal(drawn, exact.decode(codes))
+    torch.testing.assert_close(drawn, exact.decode(codes), atol=0.1, rtol=0)

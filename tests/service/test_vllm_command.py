@@ -11,6 +11,7 @@ import torch
 from llmcxr_models.checkpoint import Checkpoint
 from llmcxr_models.errors import InvalidCheckpoint
 from llmcxr_models.hardware import cpu_has_bf16
+from llmcxr_models.idle_threads import SPINS
 from llmcxr_service.settings import Settings
 from llmcxr_service.vllm_alone import show_command, write_config
 from llmcxr_service.vllm_command import (
@@ -126,3 +127,16 @@ def test_a_processor_reads_every_prompt_at_once(checkpoint: Checkpoint) -> None:
     assert "--no-enable-chunked-prefill" in command
     longest = int(_after(command, "--max-num-batched-tokens"))
     assert longest >= checkpoint.manifest.max_model_len
+
+
+def test_few_cores_wait_briefly_and_have_no_worker_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "VLLM_ENABLE_V1_MULTIPROCESSING")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    assert [vllm_environment(None)[name] for name in names] == ["PASSIVE", SPINS, "0"]
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")  # who sets it has his way
+    assert vllm_environment(None)["GOMP_SPINCOUNT"] == "7"
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)))
+    assert "VLLM_ENABLE_V1_MULTIPROCESSING" not in vllm_environment(None)

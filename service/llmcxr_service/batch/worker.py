@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmcxr_models.idle_threads import wait_briefly
 from llmcxr_service.batch.drafts import Drafts
 from llmcxr_service.batch.plan import Plan
 from llmcxr_service.batch.rows import Row, Status, row_of, write_part
@@ -42,8 +43,7 @@ class ShardWorker:
     """
 
     def __init__(self, plan: Plan, settings: Settings, options: WorkerOptions) -> None:
-        # Idle threads of the VQ-GAN must not spin beside a vLLM on the same cores.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        wait_briefly(os.environ)  # the VQ-GAN may share the cores with a vLLM
         self._plan = plan
         self._stack = AsyncExitStack()
         self._runner = asyncio.Runner()
