@@ -1,10 +1,15 @@
-"""Section `options`: what may become faster and is not turned on, before and after.
+"""Section `options`: what was turned on for speed, and what could be; before and after.
 
-`ngram`: vLLM's speculative decoding with n-grams of the prompt and the answer so far (Saxena 2023,
-prompt lookup decoding), for reports: the same report prompts, greedy, to two vLLMs in turn. vLLM
-0.32 refuses a `logit_bias` beside speculation, and that is how a report's request forbids image
-tokens; both are asked without it here. To use it, the service would have to say its constraint
-in another way. The images are the shipped samples, each moved a little.
+`waiting`, turned on: on few cores the service lets vLLM's engine do without a worker process and
+idle OpenMP threads spin for a moment (`vllm_command.py`, `idle_threads.py`). Beside it a vLLM with
+the worker process that it has by default on a CPU and threads that never spin; images, in turn,
+with a pause after which the idle one of the two sleeps.
+
+`ngram`, not turned on: vLLM's speculative decoding with n-grams of the prompt and the answer so
+far (Saxena 2023, prompt lookup decoding), for reports: the same report prompts, greedy, to two
+vLLMs in turn. vLLM 0.32 refuses a `logit_bias` beside speculation, and that is how a report's
+request forbids image tokens; both are asked without it here. To use it, the service would have to
+say its constraint in another way. The images are the shipped samples, each moved a little.
 """
 
 from __future__ import annotations
@@ -22,7 +27,7 @@ from bench_sections.asking import Answer, RawVllm, asking_vllm, closed_loop
 from bench_sections.figures import Figures
 from bench_sections.radiographs import Radiographs
 from bench_sections.ratios import median, paired_ratio
-from bench_sections.stage import Stage
+from bench_sections.stage import Server, Stage
 from llmcxr_models.image_tokenizer import ImageTokenizer
 from llmcxr_models.prompt import Prompt
 from llmcxr_service.generator import Sampling
@@ -31,8 +36,49 @@ SECONDS = 600
 NGRAM = {"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 4}
 
 
+FORMER = {"VLLM_ENABLE_V1_MULTIPROCESSING": "1", "GOMP_SPINCOUNT": "0"}
+_PAUSE_SECONDS = 2.0
+"""vLLM's processes wait for each other in a loop for a second before they sleep."""
+
+
 def run(stage: Stage) -> Figures:
     """Measure; an option that vLLM does not start with is said to be so."""
+    return {"waiting": _waiting(stage), "ngram": _ngram(stage)}
+
+
+def _waiting(stage: Stage) -> Figures:
+    rounds, levels = (2, (1, 4)) if stage.quick else (4, (1, 16))
+
+    async def measure(former: Server) -> Figures:
+        rates: dict[int, tuple[list[float], list[float]]] = {n: ([], []) for n in levels}
+        async with (
+            asking_vllm(former, stage.checkpoint) as before,
+            asking_vllm(stage.vllm(), stage.checkpoint) as now,
+        ):
+            sides = (before, now)
+            for number in range(-1, rounds):  # the first round only fills caches
+                for side in (0, 1) if number % 2 == 0 else (1, 0):
+                    for level in levels:
+                        await asyncio.sleep(_PAUSE_SECONDS)
+                        first = 1000 * (2 * number + 2 + side) + 100 * level
+                        seeds = range(first, first + level)
+                        batch = await closed_loop(sides[side].image, seeds, level)
+                        if number >= 0:
+                            rates[level][side].append(batch.tokens_per_second)
+        return {
+            str(level): {
+                "before_tokens_per_second": median(before),
+                "after_tokens_per_second": median(after),
+                "ratio": paired_ratio(after, before),
+            }
+            for level, (before, after) in rates.items()
+        }
+
+    with ExitStack() as stack:
+        return asyncio.run(measure(stage.start_vllm(stack, stage.options, environment=FORMER)))
+
+
+def _ngram(stage: Stage) -> Figures:
     with ExitStack() as stack:
         try:
             other = stage.start_vllm(
@@ -40,7 +86,7 @@ def run(stage: Stage) -> Figures:
             )
         except RuntimeError as error:
             last = [line for line in str(error).splitlines() if "Error" in line]
-            return {"ngram": {"started": False, "why": last[-1:] or ["see the log"]}}
+            return {"started": False, "why": last[-1:] or ["see the log"]}
 
         async def measure() -> Figures:
             async with (
@@ -49,7 +95,7 @@ def run(stage: Stage) -> Figures:
             ):
                 return await _reports(stage, (plain, ngram))
 
-        return {"ngram": {"started": True, **NGRAM, **asyncio.run(measure())}}
+        return {"started": True, **NGRAM, **asyncio.run(measure())}
 
 
 async def _reports(stage: Stage, sides: tuple[RawVllm, RawVllm]) -> Figures:
@@ -67,8 +113,8 @@ async def _reports(stage: Stage, sides: tuple[RawVllm, RawVllm]) -> Figures:
                 batch = await closed_loop(ask, range(count), level)
                 rates[side].append(batch.tokens_per_second)
         found[str(level)] = {
-            "plain_tokens_per_second": median(rates[0]),
-            "ngram_tokens_per_second": median(rates[1]),
+            "before_tokens_per_second": median(rates[0]),
+            "after_tokens_per_second": median(rates[1]),
             "ratio": paired_ratio(rates[1], rates[0]),
         }
     return found

@@ -215,20 +215,32 @@ def _roofline(section: Sections) -> str:
 
 
 def _options(section: Sections) -> str:
+    parts = [
+        "One engine process and threads that spin briefly (turned on); images:",
+        _before_and_after("images", section["waiting"]),
+        "Speculative decoding with n-grams (not turned on); reports:",
+    ]
     ngram = section["ngram"]
-    if not ngram["started"]:
-        return f"vLLM did not start with n-gram speculation: {' '.join(ngram['why'])}"
+    parts.append(
+        _before_and_after("reports", ngram)
+        if ngram["started"]
+        else f"vLLM did not start with it: {' '.join(ngram['why'])}"
+    )
+    return "\n\n".join(parts)
+
+
+def _before_and_after(kind: str, found: Mapping[str, Any]) -> str:
     lines = [
         (
             level,
-            number(f["plain_tokens_per_second"]),
-            number(f["ngram_tokens_per_second"]),
+            number(f["before_tokens_per_second"]),
+            number(f["after_tokens_per_second"]),
             with_interval(f["ratio"]),
         )
-        for level, f in ngram.items()
+        for level, f in found.items()
         if isinstance(f, Mapping)
     ]
-    return markdown(("reports at once", "tok/s before", "tok/s after", "ratio"), lines)
+    return markdown((f"{kind} at once", "tok/s before", "tok/s after", "ratio"), lines)
 
 
 def _section(name: str, render: Callable[[Sections], str]) -> Callable[[Sections], str]:

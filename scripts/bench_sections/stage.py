@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -92,16 +92,27 @@ class Stage:
         return self._vllm
 
     def start_vllm(
-        self, stack: ExitStack, options: VllmOptions, further: Sequence[str] = ()
+        self,
+        stack: ExitStack,
+        options: VllmOptions,
+        further: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> Server:
         """A vLLM as the service starts its own; it ends with `stack`.
+
+        Args:
+            stack: ends it.
+            options: of the service.
+            further: options of vLLM itself.
+            environment: variables that win over those that the service would set.
 
         Raises:
             RuntimeError: it does not start.
         """
         port, key = free_port(), secrets.token_urlsafe(16)
         command = [*vllm_command(self.checkpoint, options, port), *further]
-        return self._start(stack, "vllm", command, vllm_environment(key), (port, key))
+        variables = vllm_environment(key) | dict(environment or {})
+        return self._start(stack, "vllm", command, variables, (port, key))
 
     def gateway(self) -> Server:
         """A gateway with its own defaults before that vLLM."""

@@ -144,7 +144,16 @@ def sections():
                 "share": 0.167,
             },
         },
-        "options": {"ngram": {"started": False, "why": ["no"]}},
+        "options": {
+            "waiting": {
+                "1": {
+                    "before_tokens_per_second": 20.0,
+                    "after_tokens_per_second": 40.0,
+                    "ratio": ratio(2.0),
+                }
+            },
+            "ngram": {"started": False, "why": ["no"]},
+        },
     }
     return {name: {"conditions": conditions, **section} for name, section in found.items()}
 
