@@ -34,8 +34,10 @@ class ImageTokenizer:
             # Channels last saves a CPU the reordering at each convolution; the codes are the same.
             # The decoder's wide maps gain by it in bfloat16 only.
             _channels_last(self._vqgan.encoder)
-            if decode_dtype is torch.bfloat16:
-                _channels_last(self._vqgan.decoder)
+        if decode_dtype is not torch.float32:
+            # Autocast would turn the weights at each call. Norms stay in float32.
+            _convolutions_to(decode_dtype, self._vqgan.decoder, self._vqgan.post_quant_conv)
+            _channels_last(self._vqgan.decoder)
 
     @property
     def image_length(self) -> int:
@@ -68,6 +70,13 @@ class ImageTokenizer:
         ):
             pixels = self._vqgan.decode_codes(codes.to(self.device).view(-1, side, side))
         return pixels.float().clamp(-1.0, 1.0).cpu()
+
+
+def _convolutions_to(dtype: torch.dtype, *modules: nn.Module) -> None:
+    for module in modules:
+        for part in module.modules():
+            if isinstance(part, nn.Conv2d):
+                part.to(dtype)
 
 
 def _channels_last(module: nn.Module) -> None:

@@ -57,7 +57,7 @@ class MicroBatcher(Generic[In, Out]):
 
     def start(self) -> None:
         """Begin to work."""
-        self._worker = asyncio.create_task(self._work())
+        self._worker = asyncio.create_task(self._keep_busy())
 
     async def stop(self) -> None:
         """Stop; whoever still waits is cancelled."""
@@ -81,6 +81,15 @@ class MicroBatcher(Generic[In, Out]):
                 for _, future, _ in batch:
                     future.cancel()
                 raise
+
+    async def _keep_busy(self) -> None:
+        """As many workers as batches may be handed over.
+
+        A batch of one cannot grow while another one is computed: handed over early, it is there
+        when the thread is free, without a turn of the event loop between them.
+        """
+        workers = 2 if self._max_size == 1 else 1
+        await asyncio.gather(*(self._work() for _ in range(workers)))
 
     async def _collect(self, batch: list[_Waiting[In, Out]]) -> None:
         batch.append(await self._queue.get())

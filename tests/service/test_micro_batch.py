@@ -109,3 +109,36 @@ async def test_stopping_cancels_who_waits(delay):
         await batcher.stop()
         await asyncio.wait(tasks, timeout=2.0)
         assert all(task.cancelled() for task in tasks)
+
+
+async def test_single_items_are_handed_over_before_the_thread_is_free():
+    class Counting(ThreadPoolExecutor):
+        submitted = 0
+
+        def submit(self, *args, **kwargs):
+            self.submitted += 1
+            return super().submit(*args, **kwargs)
+
+    gate = threading.Event()
+
+    def run(items):
+        gate.wait(10)
+        return [2 * item for item in items]
+
+    with Counting(1) as executor:
+        batcher = MicroBatcher(
+            run,
+            executor,
+            max_size=1,
+            wait_seconds=0.0,
+            on_batch=lambda _: None,
+            on_wait=lambda _: None,
+        )
+        batcher.start()
+        work = asyncio.gather(*(batcher.submit(i) for i in range(4)))
+        await asyncio.sleep(0.1)
+        # One at work and one that follows it; the others may still go away.
+        assert executor.submitted == 2
+        gate.set()
+        assert await work == [0, 2, 4, 6]
+        await batcher.stop()
