@@ -40,12 +40,16 @@ async def _measure(stage: Stage, images: int, rounds: int) -> Figures:
     device = choose_device(defaults.device)
     decode_dtype = choose_decode_dtype(defaults.vqgan_decode_dtype, device)
     tokenizer = ImageTokenizer(stage.checkpoint.load_vqgan(), device, decode_dtype)
-    most = defaults.micro_batch_size or choose_micro_batch(tokenizer.device)
+    most = {
+        "encode": choose_micro_batch(device, torch.float32),
+        "decode": choose_micro_batch(device, decode_dtype),
+    }
     sizes: list[int] = []
     vision = Vision(
         tokenizer,
         stage.checkpoint.manifest.preprocessing,
-        max_batch=most,
+        max_encode=most["encode"],
+        max_decode=most["decode"],
         wait_seconds=defaults.micro_batch_wait_ms / 1000.0,
         on_batch=lambda _, size: sizes.append(size),
         on_wait=lambda _stage, _seconds: None,

@@ -273,7 +273,8 @@ def _load_vision(settings: Settings, checkpoint: Checkpoint, metrics: Metrics) -
     return Vision(
         tokenizer,
         checkpoint.manifest.preprocessing,
-        max_batch=settings.micro_batch_size or choose_micro_batch(tokenizer.device),
+        max_encode=settings.micro_batch_size or choose_micro_batch(device, torch.float32),
+        max_decode=settings.micro_batch_size or choose_micro_batch(device, decode_dtype),
         wait_seconds=settings.micro_batch_wait_ms / 1000.0,
         on_batch=lambda kind, size: metrics.micro_batch_size.labels(kind).observe(size),
         on_wait=lambda stage, seconds: metrics.wait_seconds.labels(stage).observe(seconds),

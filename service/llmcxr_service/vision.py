@@ -26,7 +26,8 @@ class Vision:
     Args:
         tokenizer: the VQ-GAN.
         preprocessing: how a radiograph becomes its pixels.
-        max_batch: most images at once.
+        max_encode: most images encoded at once.
+        max_decode: most images drawn at once.
         wait_seconds: how long an image waits for company.
         on_batch: told kind and size of every batch.
         on_wait: told stage and seconds, of every image whose batch begins.
@@ -37,7 +38,8 @@ class Vision:
         tokenizer: ImageTokenizer,
         preprocessing: Preprocessing,
         *,
-        max_batch: int,
+        max_encode: int,
+        max_decode: int,
         wait_seconds: float,
         on_batch: Callable[[str, int], None],
         on_wait: Callable[[str, float], None],
@@ -49,7 +51,7 @@ class Vision:
         self._encode = MicroBatcher(
             self._encode_batch,
             self._executor,
-            max_size=max_batch,
+            max_size=max_encode,
             wait_seconds=wait_seconds,
             on_batch=partial(on_batch, "encode"),
             on_wait=partial(on_wait, "encode"),
@@ -57,7 +59,7 @@ class Vision:
         self._decode = MicroBatcher(
             self._decode_batch,
             self._executor,
-            max_size=max_batch,
+            max_size=max_decode,
             wait_seconds=wait_seconds,
             on_batch=partial(on_batch, "decode"),
             on_wait=partial(on_wait, "draw"),
@@ -112,9 +114,12 @@ def choose_decode_dtype(name: str, device: torch.device) -> torch.dtype:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
 
 
-def choose_micro_batch(device: torch.device) -> int:
-    """Most images at once: a GPU has idle units to fill, a CPU only caches to outgrow.
+def choose_micro_batch(device: torch.device, dtype: torch.dtype) -> int:
+    """Most images at once: a GPU has idle units to fill, a CPU soon only caches to outgrow.
 
-    docs/benchmarks/README.md has the rates by size.
+    docs/benchmarks/README.md has the rates by size. In bfloat16 maps are half as large, and each
+    product is over so soon that handing it to the threads counts: there a few gain.
     """
-    return 1 if device.type == "cpu" else 8
+    if device.type == "cpu":
+        return 4 if dtype is torch.bfloat16 else 1
+    return 8

@@ -24,6 +24,7 @@ def test_dtype_of_the_decoder(monkeypatch, name, device, has_bf16, dtype):
     assert choose_decode_dtype(name, device) is dtype
 
 
-def test_only_a_gpu_gets_batches():
-    assert choose_micro_batch(CPU) == 1
-    assert choose_micro_batch(GPU) > 1
+def test_sizes_of_batches():
+    assert choose_micro_batch(CPU, torch.float32) == 1
+    assert choose_micro_batch(CPU, torch.bfloat16) == 4
+    assert choose_micro_batch(GPU, torch.float32) == choose_micro_batch(GPU, torch.bfloat16) == 8
