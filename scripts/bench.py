@@ -1,6 +1,6 @@
 """`make bench`: how fast it is on this machine; each figure a ratio measured in one run.
 
-    python scripts/bench.py                          every section, about two hours on two cores
+    python scripts/bench.py                          every section, about an hour on two cores
     python scripts/bench.py vqgan roofline           these only; the others' figures stay
     python scripts/bench.py --missing                those that the file does not have yet
     python scripts/bench.py --quick                  all on tiny random weights, into runs/bench/

@@ -57,6 +57,7 @@ def make_settings(checkpoint_path: Path) -> Callable[..., Settings]:
             # Who may call is tested on its own, in tests/service/access.
             "open": True,
             "vqgan_threads": 1,
+            "vqgan_decode_dtype": "float32",  # the same on every machine
             "micro_batch_size": 8,
             "micro_batch_wait_ms": 2.0,
         }
