@@ -13,7 +13,7 @@ class ImageTokenizer:
     """A VQ-GAN for inference: evaluation mode, no gradients, inputs checked.
 
     Args:
-        vqgan: with its trained weights.
+        vqgan: with its trained weights; it is moved and turned in place.
         device: where to compute; results come back on the CPU.
         decode_dtype: of the decoder's products; pixels of bfloat16 differ from those of float32
             by 57 dB. Codes are always found in float32: a tie that rounding decides would make
@@ -28,7 +28,7 @@ class ImageTokenizer:
     ) -> None:
         self.device = torch.device(device)
         self.config = vqgan.config
-        self._decode_dtype = decode_dtype
+        self.decode_dtype = decode_dtype
         self._vqgan = vqgan.to(self.device).eval().requires_grad_(False)
         if self.device.type == "cpu":
             # Channels last saves a CPU the reordering at each convolution; the codes are the same.
@@ -66,7 +66,7 @@ class ImageTokenizer:
             raise InvalidImageTokens("A code is outside the codebook.")
         side = self.config.grid_size
         with torch.autocast(
-            self.device.type, self._decode_dtype, enabled=self._decode_dtype is not torch.float32
+            self.device.type, self.decode_dtype, enabled=self.decode_dtype is not torch.float32
         ):
             pixels = self._vqgan.decode_codes(codes.to(self.device).view(-1, side, side))
         return pixels.float().clamp(-1.0, 1.0).cpu()

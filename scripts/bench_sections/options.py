@@ -65,14 +65,7 @@ def _waiting(stage: Stage) -> Figures:
                         batch = await closed_loop(sides[side].image, seeds, level)
                         if number >= 0:
                             rates[level][side].append(batch.tokens_per_second)
-        return {
-            str(level): {
-                "before_tokens_per_second": median(before),
-                "after_tokens_per_second": median(after),
-                "ratio": paired_ratio(after, before),
-            }
-            for level, (before, after) in rates.items()
-        }
+        return {str(level): _compared(*both) for level, both in rates.items()}
 
     with ExitStack() as stack:
         return asyncio.run(measure(stage.start_vllm(stack, stage.options, environment=FORMER)))
@@ -112,12 +105,16 @@ async def _reports(stage: Stage, sides: tuple[RawVllm, RawVllm]) -> Figures:
 
                 batch = await closed_loop(ask, range(count), level)
                 rates[side].append(batch.tokens_per_second)
-        found[str(level)] = {
-            "before_tokens_per_second": median(rates[0]),
-            "after_tokens_per_second": median(rates[1]),
-            "ratio": paired_ratio(rates[1], rates[0]),
-        }
+        found[str(level)] = _compared(*rates)
     return found
+
+
+def _compared(before: list[float], after: list[float]) -> Figures:
+    return {
+        "before_tokens_per_second": median(before),
+        "after_tokens_per_second": median(after),
+        "ratio": paired_ratio(after, before),
+    }
 
 
 def moved_samples(stage: Stage, count: int) -> list[list[int]]:

@@ -21,7 +21,7 @@ from bench_sections.ratios import median, paired_ratio
 from bench_sections.stage import Stage
 from llmcxr_models.image_tokenizer import ImageTokenizer
 from llmcxr_service.settings import Settings
-from llmcxr_service.vision import Vision, choose_decode_dtype, choose_device, choose_micro_batch
+from llmcxr_service.vision import Vision, load_image_tokenizer, micro_batch_sizes
 
 BATCHES = (1, 2, 4, 8, 16, 32)
 SECONDS = 400
@@ -37,19 +37,14 @@ def run(stage: Stage) -> Figures:
 
 async def _measure(stage: Stage, images: int, rounds: int) -> Figures:
     defaults = Settings.model_construct()
-    device = choose_device(defaults.device)
-    decode_dtype = choose_decode_dtype(defaults.vqgan_decode_dtype, device)
-    tokenizer = ImageTokenizer(stage.checkpoint.load_vqgan(), device, decode_dtype)
-    most = {
-        "encode": choose_micro_batch(device, torch.float32),
-        "decode": choose_micro_batch(device, decode_dtype),
-    }
+    tokenizer = load_image_tokenizer(stage.checkpoint, defaults)
+    max_encode, max_decode = micro_batch_sizes(tokenizer, defaults)
     sizes: list[int] = []
     vision = Vision(
         tokenizer,
         stage.checkpoint.manifest.preprocessing,
-        max_encode=most["encode"],
-        max_decode=most["decode"],
+        max_encode=max_encode,
+        max_decode=max_decode,
         wait_seconds=defaults.micro_batch_wait_ms / 1000.0,
         on_batch=lambda _, size: sizes.append(size),
         on_wait=lambda _stage, _seconds: None,
@@ -66,9 +61,9 @@ async def _measure(stage: Stage, images: int, rounds: int) -> Figures:
     return {
         "images": images,
         "rounds": rounds,
-        "decode_dtype": str(decode_dtype).removeprefix("torch."),
+        "decode_dtype": str(tokenizer.decode_dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
-        "micro_batch_size": most,
+        "micro_batch_size": {"encode": max_encode, "decode": max_decode},
         "largest_micro_batch": max(sizes),
         # Encoding and decoding count alike: a report needs the one, an image the other.
         "batched_vs_torch": paired_ratio(both[0][0] + both[1][0], both[0][1] + both[1][1]),

@@ -15,7 +15,6 @@ import torch
 from fastapi import Request
 
 from llmcxr_models.checkpoint import Checkpoint
-from llmcxr_models.image_tokenizer import ImageTokenizer
 from llmcxr_service.audit_log import AuditLog
 from llmcxr_service.decode_pool import FILES_PER_WORKER, DecodePool, Restart
 from llmcxr_service.decode_template import WorkerOptions
@@ -33,7 +32,7 @@ from llmcxr_service.picking import Picker
 from llmcxr_service.readiness import AnyReadiness
 from llmcxr_service.rendering import ModelIdentity
 from llmcxr_service.settings import Settings
-from llmcxr_service.vision import Vision, choose_decode_dtype, choose_device, choose_micro_batch
+from llmcxr_service.vision import Vision, load_image_tokenizer, micro_batch_sizes
 
 if TYPE_CHECKING:
     from llmcxr_service.deliveries.service import Deliveries
@@ -265,16 +264,15 @@ def _decode_pool(settings: Settings, checkpoint: Checkpoint, metrics: Metrics) -
 def _load_vision(settings: Settings, checkpoint: Checkpoint, metrics: Metrics) -> Vision:
     if settings.vqgan_threads:
         torch.set_num_threads(settings.vqgan_threads)
-    device = choose_device(settings.device)
-    decode_dtype = choose_decode_dtype(settings.vqgan_decode_dtype, device)
-    tokenizer = ImageTokenizer(checkpoint.load_vqgan(), device, decode_dtype)
+    tokenizer = load_image_tokenizer(checkpoint, settings)
     # The first pass allocates, and on a GPU loads kernels; no caller shall wait for that.
     tokenizer.encode(tokenizer.decode(torch.zeros(1, tokenizer.image_length, dtype=torch.int64)))
+    max_encode, max_decode = micro_batch_sizes(tokenizer, settings)
     return Vision(
         tokenizer,
         checkpoint.manifest.preprocessing,
-        max_encode=settings.micro_batch_size or choose_micro_batch(device, torch.float32),
-        max_decode=settings.micro_batch_size or choose_micro_batch(device, decode_dtype),
+        max_encode=max_encode,
+        max_decode=max_decode,
         wait_seconds=settings.micro_batch_wait_ms / 1000.0,
         on_batch=lambda kind, size: metrics.micro_batch_size.labels(kind).observe(size),
         on_wait=lambda stage, seconds: metrics.wait_seconds.labels(stage).observe(seconds),

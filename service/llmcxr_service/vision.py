@@ -10,11 +10,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from llmcxr_models.checkpoint import Checkpoint
 from llmcxr_models.hardware import cpu_has_bf16
 from llmcxr_models.image_tokenizer import ImageTokenizer
 from llmcxr_models.preprocess import Preprocessing, to_pixels
 from llmcxr_models.radiograph import Radiograph
 from llmcxr_service.micro_batch import MicroBatcher
+from llmcxr_service.settings import Settings
 
 DecodeRadiograph = Callable[[bytes], Awaitable[Radiograph]]
 """Bytes -> Radiograph, not on the event loop; `DecodePool.radiograph` is one."""
@@ -98,6 +100,24 @@ class Vision:
 
     def _decode_batch(self, codes: Sequence[Tensor]) -> list[Tensor]:
         return list(self._tokenizer.decode(torch.stack(list(codes))))
+
+
+def load_image_tokenizer(checkpoint: Checkpoint, settings: Settings) -> ImageTokenizer:
+    """The checkpoint's VQ-GAN where, and in the type in which, the settings want it."""
+    device = choose_device(settings.device)
+    decode_dtype = choose_decode_dtype(settings.vqgan_decode_dtype, device)
+    return ImageTokenizer(checkpoint.load_vqgan(), device, decode_dtype)
+
+
+def micro_batch_sizes(tokenizer: ImageTokenizer, settings: Settings) -> tuple[int, int]:
+    """Most images encoded, and most drawn, at once."""
+    if settings.micro_batch_size:
+        return settings.micro_batch_size, settings.micro_batch_size
+    device = tokenizer.device
+    return (
+        choose_micro_batch(device, torch.float32),
+        choose_micro_batch(device, tokenizer.decode_dtype),
+    )
 
 
 def choose_device(device: str) -> torch.device:
