@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from tests.training.conftest import write_vqgan
 from torch import Tensor
 
 from llmcxr_models.prompt import Task
 from llmcxr_training.data import DataError
-from llmcxr_training.finetune import Finetuning, FinetuningRun, collate
+from llmcxr_training.finetune import Finetuning, FinetuningRun, anchored, collate
 from llmcxr_training.instructions import Example, Mixing
 from llmcxr_training.language_model import ImageTextModel
 from llmcxr_training.refinement import Refinement
@@ -69,17 +69,19 @@ def test_a_finished_run_is_left_as_it_is(make_config: MakeConfig) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 3, 100])
+@pytest.mark.parametrize("anchor_weight", [0.0, 2.0])
 def test_the_micro_batch_changes_only_rounding(
-    make_config: MakeConfig, tmp_path: Path, size: int
+    make_config: MakeConfig, tmp_path: Path, size: int, anchor_weight: float
 ) -> None:
+    settings = {"batch_size": 6, "anchor_weight": anchor_weight}
     whole, split = (
-        _prepared(make_config(batch_size=6, micro_batch_size=n, output=tmp_path / str(n)))
+        _prepared(make_config(micro_batch_size=n, output=tmp_path / str(n), **settings))
         for n in (6, size)
     )
     split.model.load_trained_state(whole.model.trained_state())
     for _ in range(3):
         one, other = whole.train_step(), split.train_step()
-        assert other == pytest.approx(one, rel=1e-4)
+        assert other == pytest.approx(one, rel=1e-4, abs=1e-6)
         whole.step += 1
         split.step += 1
     for name, tensor in weights(whole).items():
@@ -98,6 +100,65 @@ def test_both_losses_fall(make_config: MakeConfig) -> None:
     assert last["text_loss"] < first["text_loss"]
     assert last["image_loss"] < first["image_loss"]
     assert after["val_text_loss"] < 0.95 * before["val_text_loss"]
+
+
+PLAIN = {"mixing": Mixing(image_to_text=0, report_to_image=0, instructions=1)}
+FAST = {"steps": 12, "learning_rate": 1e-2, **CONSTANT}
+
+
+def test_an_anchor_is_zero_at_the_base_model_and_holds_the_language_there(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    drifts = []
+    for weight in (1e-9, 30.0):
+        output = tmp_path / str(weight)
+        run = _prepared(make_config(anchor_weight=weight, output=output, **FAST, **PLAIN))
+        assert run.train_step()["anchor_loss"] == pytest.approx(0.0, abs=1e-6)
+        for _ in range(11):
+            run.step += 1
+            drift = run.train_step()["anchor_loss"]
+        drifts.append(drift)
+    free, held = drifts
+    assert held < 0.3 * free
+
+
+def test_without_adapters_the_model_is_the_base_model(make_config: MakeConfig) -> None:
+    run = _prepared(make_config(**FAST))
+    token_ids = torch.arange(12).view(1, 12)
+    before = run.model.hidden_states(token_ids)
+    trained = {name for name, p in run.model.named_parameters() if p.requires_grad}
+    run.train_step()
+    assert not torch.equal(run.model.hidden_states(token_ids), before)
+    with run.model.without_adapters():
+        torch.testing.assert_close(run.model.hidden_states(token_ids), before)
+    assert not torch.equal(run.model.hidden_states(token_ids), before)
+    assert {name for name, p in run.model.named_parameters() if p.requires_grad} == trained
+
+
+def test_an_anchor_begins_at_its_step_and_resumes(make_config: MakeConfig, tmp_path: Path) -> None:
+    settings = {"anchor_weight": 2.0, "anchor_from_step": 2, **CONSTANT}
+    whole = finetune(make_config(steps=5, output=tmp_path / "whole", **settings))
+    for steps in (1, 3, 5):
+        parts = finetune(make_config(steps=steps, output=tmp_path / "parts", **settings))
+    assert same(weights(whole), weights(parts))
+    for steps, alike in ((2, True), (5, False)):
+        free = finetune(make_config(steps=steps, output=tmp_path / "free", **CONSTANT))
+        held = finetune(make_config(steps=steps, output=tmp_path / "held", **settings))
+        assert same(weights(free), weights(held)) == alike
+
+
+def test_an_anchor_looks_at_plain_language_only() -> None:
+    plain = Example(Task.INSTRUCTION, [5, 6, 7], [0.0, 0.0, 1.0])
+    image = Example(Task.IMAGE, [8] * 4, [1.0] * 4)
+    chosen = anchored([image, plain])
+    assert chosen is not None
+    assert chosen.int().tolist() == [[0] * 4, [0, 1, 1, 0]]
+    assert anchored([image]) is None
+
+
+def test_an_anchor_needs_adapters(make_config: MakeConfig) -> None:
+    with pytest.raises(ValidationError, match="adapters"):
+        Finetuning.model_validate(make_config(lora=None).model_dump() | {"anchor_weight": 1.0})
 
 
 def test_validation_patients_are_never_trained_on(make_config: MakeConfig) -> None:

@@ -63,8 +63,12 @@ def logged(output: Path) -> dict[str, list[float]]:
     return {tag: [e.value for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
-def test_two_processes_compute_what_one_does(make_config: MakeConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("anchor", [0.0, 2.0])
+def test_two_processes_compute_what_one_does(
+    make_config: MakeConfig, tmp_path: Path, anchor: float
+) -> None:
     settings = {
+        "anchor_weight": anchor,
         "steps": 4,
         "batch_size": 8,
         "micro_batch_size": 2,
@@ -79,9 +83,12 @@ def test_two_processes_compute_what_one_does(make_config: MakeConfig, tmp_path: 
     assert ended.returncode == 0, ended.stderr[-2000:]
     assert "among 2 processes" in ended.stderr
     curves, wanted = logged(two.output), logged(one.output)
-    assert set(curves) == {"image_loss", "text_loss", "val_image_loss", "val_text_loss"}
+    parts = {"image_loss", "text_loss", *({"anchor_loss"} if anchor else ())}
+    assert set(curves) == {*parts, "val_image_loss", "val_text_loss"}
     for tag, values in wanted.items():
-        assert curves[tag] == pytest.approx(values, rel=1e-4)  # each step once, by one process
+        assert curves[tag] == pytest.approx(
+            values, rel=1e-4, abs=1e-6
+        )  # each step once, by one process
     states = [load_state(config.output) for config in (one, two)]
     assert states[0] is not None
     assert states[1] is not None

@@ -12,13 +12,14 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+from llmcxr_models.prompt import Task
 from llmcxr_training.compute import Budget
 from llmcxr_training.data import DataError
 from llmcxr_training.datasets import Data
@@ -57,6 +58,10 @@ class Finetuning(BaseModel):
         lora: adapters; "none" for full fine-tuning.
         learning_rate: of adapters or weights.
         image_learning_rate: of the image-token rows.
+        anchor_weight: weight of the mean divergence (nats) of what the model predicts from what
+            the base model does, over the tokens of plain instructions and plain text (learning
+            without forgetting, arXiv 1606.09282); with adapters only.
+        anchor_from_step: when it begins.
         gradient_checkpointing: compute activations twice rather than keep them.
         compile: generate code for this processor first (needs a C++ compiler, or Triton).
         precision: of the arithmetic; DeepSpeed's own setting where DeepSpeed is used.
@@ -96,6 +101,8 @@ class Finetuning(BaseModel):
     final_learning_rate_share: float = 0.1
     weight_decay: float = 0.0
     gradient_clip: float = 1.0
+    anchor_weight: float = Field(default=0.0, ge=0.0)
+    anchor_from_step: int = Field(default=0, ge=0)
     gradient_checkpointing: bool = False
     compile: bool = False
     seed: int = 0
@@ -107,6 +114,12 @@ class Finetuning(BaseModel):
     validation_examples: int = 64
     question_images: int = 0
     language_text: Path | None = None
+
+    @model_validator(mode="after")
+    def _anchor_needs_adapters(self) -> Self:
+        if self.anchor_weight and self.lora is None:
+            raise ValueError("anchor_weight needs adapters: without, there is no base model left")
+        return self
 
 
 Probe = Callable[[ImageTextModel], Mapping[str, float]]
@@ -243,15 +256,17 @@ class FinetuningRun:
         totals = self.processes.sums(
             _weights(chain(*micro_batches), self.model.vocabulary.image_offset)
         )
-        sums = [0.0, 0.0]
+        anchor_weight = config.anchor_weight if self.step >= config.anchor_from_step else 0.0
+        sums = [0.0, 0.0, 0.0]
         for number, examples in enumerate(micro_batches, start=1):
             with self.processes.micro_batch(self.wrapped, last=number == len(micro_batches)):
-                losses = self._losses(examples)
+                losses = self._losses(examples, anchor=anchor_weight > 0.0)
                 image = losses.image_sum / max(totals[0], 1.0)
                 text = losses.text_sum / max(totals[1], 1.0)
-                self.processes.backward(image + text)
-            sums[0] += image.item()
-            sums[1] += text.item()
+                anchor = losses.anchor_sum / max(totals[2], 1.0)
+                self.processes.backward(image + text + anchor_weight * anchor)
+            for part, loss in enumerate((image, text, anchor)):
+                sums[part] += loss.item()
         norm = self.processes.clip(self.wrapped, config.gradient_clip)
         # One such step would spoil every weight, and the next save the state.
         if not math.isfinite(norm):
@@ -259,7 +274,8 @@ class FinetuningRun:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         sums = self.processes.sums(sums)
-        return {"image_loss": sums[0], "text_loss": sums[1]}
+        result = {"image_loss": sums[0], "text_loss": sums[1]}
+        return result | ({"anchor_loss": sums[2]} if anchor_weight and totals[2] else {})
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -268,10 +284,10 @@ class FinetuningRun:
         count = self.processes.count
         # Rounded up: the processes have to call the model the same number of times.
         numbers = range(-(-self.config.validation_examples // count) * count)
-        totals = torch.zeros(4)
+        totals = torch.zeros(len(Losses._fields))
         for examples in self._micro_batches(self.validation, numbers):
             totals += torch.stack(self._losses(examples)).float().cpu()
-        image, image_weight, text, text_weight = self.processes.sums(totals.tolist())
+        image, image_weight, text, text_weight, *_ = self.processes.sums(totals.tolist())
         result = {
             "val_image_loss": image / max(image_weight, 1.0),
             "val_text_loss": text / max(text_weight, 1.0),
@@ -300,8 +316,9 @@ class FinetuningRun:
         size = self.config.micro_batch_size
         return [examples[start : start + size] for start in range(0, len(examples), size)]
 
-    def _losses(self, examples: Sequence[Example]) -> Losses:
-        batch = (t if t is None else t.to(self.device) for t in collate(examples))
+    def _losses(self, examples: Sequence[Example], *, anchor: bool = False) -> Losses:
+        tensors = (*collate(examples), anchored(examples) if anchor else None)
+        batch = (t if t is None else t.to(self.device) for t in tensors)
         dtype = torch.float32 if self.processes.is_deepspeed else self.dtype
         with autocast(self.device, dtype):
             losses: Losses = self.wrapped(*batch)
@@ -341,6 +358,20 @@ def collate(examples: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor | None]
     return token_ids, weights, branches if branches.any() else None
 
 
+def anchored(examples: Sequence[Example]) -> Tensor | None:
+    """Which tokens (B, T) of a batch's plain language are compared with the base model's
+    predictions: all that have one before them; None where there are none.
+    """
+    lengths = torch.tensor([len(e.token_ids) if _is_plain(e) else 0 for e in examples])
+    places = torch.arange(max(len(example.token_ids) for example in examples))
+    chosen = (places > 0) & (places < lengths.unsqueeze(1))
+    return chosen if chosen.any() else None
+
+
+def _is_plain(example: Example) -> bool:
+    return example.task is Task.INSTRUCTION
+
+
 def _optimizer(config: Finetuning, model: ImageTextModel) -> torch.optim.AdamW:
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     rows = [p for n, p in named if n.startswith("image_")]
@@ -358,13 +389,16 @@ def _optimizer(config: Finetuning, model: ImageTextModel) -> torch.optim.AdamW:
     )
 
 
-def _weights(examples: Iterable[Example], image_offset: int) -> tuple[float, float]:
-    """Sums of the loss weights of image and of text targets (a first token is no target)."""
-    image = text = 0.0
+def _weights(examples: Iterable[Example], image_offset: int) -> tuple[float, float, float]:
+    """Sums of the loss weights of image and of text targets (a first token is no target), and
+    the number of tokens that an anchor compares.
+    """
+    image = text = plain = 0.0
     for example in examples:
+        plain += len(example.token_ids) - 1 if _is_plain(example) else 0
         for token_id, weight in zip(example.token_ids[1:], example.weights[1:], strict=True):
             if token_id >= image_offset:
                 image += weight
             else:
                 text += weight
-    return image, text
+    return image, text, plain

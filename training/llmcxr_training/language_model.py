@@ -10,6 +10,8 @@ Three differences from a stock causal language model:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple, cast
 
 import torch
@@ -44,13 +46,16 @@ class Lora(BaseModel):
 class Losses(NamedTuple):
     """Weighted sums of cross-entropies (nats) and the sums of their weights.
 
-    Sums and not means: only the caller knows the whole batch over all processes.
+    Sums and not means: only the caller knows the whole batch over all processes. The anchor's
+    are divergences from the base model, and their number.
     """
 
     image_sum: Tensor
     image_weight: Tensor
     text_sum: Tensor
     text_weight: Tensor
+    anchor_sum: Tensor
+    anchor_weight: Tensor
 
 
 class ImageTextModel(nn.Module):
@@ -97,7 +102,13 @@ class ImageTextModel(nn.Module):
             self.backbone.requires_grad_(False).to(storage)
             self._add_adapters(lora)
 
-    def forward(self, token_ids: Tensor, weights: Tensor, branches: Tensor | None = None) -> Losses:
+    def forward(
+        self,
+        token_ids: Tensor,
+        weights: Tensor,
+        branches: Tensor | None = None,
+        anchored: Tensor | None = None,
+    ) -> Losses:
         """Loss of predicting each token from those before it.
 
         Args:
@@ -105,13 +116,19 @@ class ImageTextModel(nn.Module):
             weights: (B, T), the loss weight of each token as a target; 0 for prompt and padding.
             branches: (B, T) int64, see `Example`; None for none. The first token of a branch is
                 no target.
+            anchored: (B, T) bool, the text tokens of sequences without branches, each of whose
+                predictions is compared with the base model's; None for none. Needs adapters.
         """
+        anchor = (token_ids.new_zeros((), dtype=torch.float32),) * 2
+        base = None if anchored is None else self._base_logits(token_ids, anchored)
         hidden = self.hidden_states(token_ids, branches)[:, :-1]
+        if anchored is not None and base is not None:
+            anchor = self._divergence(hidden[anchored[:, 1:]], base)
         targets, weights = token_ids[:, 1:], weights[:, 1:]
         is_image = targets >= self.vocabulary.image_offset
         image = self._cross_entropy(hidden, targets, weights, is_image, image=True)
         text = self._cross_entropy(hidden, targets, weights, ~is_image, image=False)
-        return Losses(*image, *text)
+        return Losses(*image, *text, *anchor)
 
     def hidden_states(self, token_ids: Tensor, branches: Tensor | None = None) -> Tensor:
         """Last hidden states (B, T, width). Causal, so padding on the right needs no mask."""
@@ -144,6 +161,19 @@ class ImageTextModel(nn.Module):
     def image_logits(self, hidden: Tensor) -> Tensor:
         """Logits (..., codebook_size) over image tokens."""
         return F.linear(hidden, self.image_head.to(hidden.dtype))
+
+    @contextmanager
+    def without_adapters(self) -> Iterator[None]:
+        """As the base model; image tokens keep their trained rows."""
+        layers = [module for module in self.backbone.modules() if isinstance(module, LoraLayer)]
+        # Not peft's enable_adapters: that one also forgets which weights are trained.
+        for layer in layers:
+            layer._disable_adapters = True
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer._disable_adapters = False
 
     def compile_layers(self) -> None:
         """Generate code for the layers (needs a C++ compiler, or Triton); once for all lengths."""
@@ -202,6 +232,23 @@ class ImageTextModel(nn.Module):
                 module.cast_input_dtype_enabled = False
             if name.endswith((".lora_A.default", ".lora_B.default")):
                 module.float()
+
+    @torch.no_grad()
+    def _base_logits(self, token_ids: Tensor, anchored: Tensor) -> Tensor:
+        """(anchored tokens, image_offset): what the base model predicts for each of them."""
+        rows = anchored.any(dim=1)
+        # As long as its longest sequence: others in the batch may be longer.
+        length = int(anchored.any(dim=0).nonzero().max()) + 1
+        with self.without_adapters():
+            hidden = self.hidden_states(token_ids[rows, :length])[:, :-1]
+        return self.text_logits(hidden[anchored[rows, 1:length]])
+
+    def _divergence(self, hidden: Tensor, base_logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum of KL(base, model) over text tokens, in nats, and their number."""
+        logits = F.log_softmax(self.text_logits(hidden).float(), dim=-1)
+        base = F.log_softmax(base_logits.float(), dim=-1)
+        total = F.kl_div(logits, base, reduction="sum", log_target=True)
+        return total, torch.tensor(float(len(hidden)), device=hidden.device)
 
     def _cross_entropy(
         self, hidden: Tensor, targets: Tensor, weights: Tensor, mask: Tensor, *, image: bool
