@@ -5,6 +5,9 @@ idle OpenMP threads spin for a moment (`vllm_command.py`, `idle_threads.py`). Be
 the worker process that it has by default on a CPU and threads that never spin; images, in turn,
 with a pause after which the idle one of the two sleeps.
 
+`blocks`, turned on: the key-value cache in blocks of 32 tokens beside vLLM's 128 for a CPU; images
+and reports, in turn.
+
 `ngram`, not turned on: vLLM's speculative decoding with n-grams of the prompt and the answer so
 far (Saxena 2023, prompt lookup decoding), for reports: the same report prompts, greedy, to two
 vLLMs in turn. vLLM 0.32 refuses a `logit_bias` beside speculation, and that is how a report's
@@ -36,6 +39,7 @@ SECONDS = 600
 NGRAM = {"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 4}
 
 
+FORMER_BLOCKS = ["--block-size", "128"]
 FORMER = {"VLLM_ENABLE_V1_MULTIPROCESSING": "1", "GOMP_SPINCOUNT": "0"}
 _PAUSE_SECONDS = 2.0
 """vLLM's processes wait for each other in a loop for a second before they sleep."""
@@ -43,32 +47,50 @@ _PAUSE_SECONDS = 2.0
 
 def run(stage: Stage) -> Figures:
     """Measure; an option that vLLM does not start with is said to be so."""
-    return {"waiting": _waiting(stage), "ngram": _ngram(stage)}
+    return {"waiting": _waiting(stage), "blocks": _blocks(stage), "ngram": _ngram(stage)}
 
 
 def _waiting(stage: Stage) -> Figures:
-    rounds, levels = (2, (1, 4)) if stage.quick else (4, (1, 16))
-
     async def measure(former: Server) -> Figures:
-        rates: dict[int, tuple[list[float], list[float]]] = {n: ([], []) for n in levels}
+        async with (
+            asking_vllm(former, stage.checkpoint) as before,
+            asking_vllm(stage.vllm(), stage.checkpoint) as now,
+        ):
+            return await _images(stage, (before, now))
+
+    with ExitStack() as stack:
+        return asyncio.run(measure(stage.start_vllm(stack, stage.options, environment=FORMER)))
+
+
+def _blocks(stage: Stage) -> Figures:
+    async def measure(former: Server) -> Figures:
         async with (
             asking_vllm(former, stage.checkpoint) as before,
             asking_vllm(stage.vllm(), stage.checkpoint) as now,
         ):
             sides = (before, now)
-            for number in range(-1, rounds):  # the first round only fills caches
-                for side in (0, 1) if number % 2 == 0 else (1, 0):
-                    for level in levels:
-                        await asyncio.sleep(_PAUSE_SECONDS)
-                        first = 1000 * (2 * number + 2 + side) + 100 * level
-                        seeds = range(first, first + level)
-                        batch = await closed_loop(sides[side].image, seeds, level)
-                        if number >= 0:
-                            rates[level][side].append(batch.tokens_per_second)
-        return {str(level): _compared(*both) for level, both in rates.items()}
+            return {
+                "images": await _images(stage, sides),
+                "reports": await _reports(stage, sides),
+            }
 
     with ExitStack() as stack:
-        return asyncio.run(measure(stage.start_vllm(stack, stage.options, environment=FORMER)))
+        return asyncio.run(measure(stage.start_vllm(stack, stage.options, FORMER_BLOCKS)))
+
+
+async def _images(stage: Stage, sides: tuple[RawVllm, RawVllm]) -> Figures:
+    rounds, levels = (2, (1, 4)) if stage.quick else (4, (1, 16))
+    rates: dict[int, tuple[list[float], list[float]]] = {n: ([], []) for n in levels}
+    for number in range(-1, rounds):  # the first round only fills caches
+        for side in (0, 1) if number % 2 == 0 else (1, 0):
+            for level in levels:
+                await asyncio.sleep(_PAUSE_SECONDS)
+                first = 1000 * (2 * number + 2 + side) + 100 * level
+                seeds = range(first, first + level)
+                batch = await closed_loop(sides[side].image, seeds, level)
+                if number >= 0:
+                    rates[level][side].append(batch.tokens_per_second)
+    return {str(level): _compared(*both) for level, both in rates.items()}
 
 
 def _ngram(stage: Stage) -> Figures:
@@ -93,17 +115,19 @@ def _ngram(stage: Stage) -> Figures:
 
 async def _reports(stage: Stage, sides: tuple[RawVllm, RawVllm]) -> Figures:
     rounds, levels, count = (2, (1, 4), 4) if stage.quick else (4, (1, 16), 16)
-    images = moved_samples(stage, count)
+    # New ones for each level and round, or vLLM would know them.
+    images = moved_samples(stage, len(levels) * rounds * count)
     found: Figures = {}
-    for level in levels:
+    for place, level in enumerate(levels):
         rates: tuple[list[float], list[float]] = ([], [])
         for number in range(rounds):
+            first = (place * rounds + number) * count
             for side in (0, 1) if number % 2 == 0 else (1, 0):
 
                 async def ask(seed: int, raw: RawVllm = sides[side]) -> Answer:
                     return await raw.ask(_unforbidden(raw, images[seed]), Sampling(seed, 0.0))
 
-                batch = await closed_loop(ask, range(count), level)
+                batch = await closed_loop(ask, range(first, first + count), level)
                 rates[side].append(batch.tokens_per_second)
         found[str(level)] = _compared(*rates)
     return found

@@ -218,6 +218,9 @@ def _options(section: Sections) -> str:
     parts = [
         "One engine process and threads that spin briefly (turned on); images:",
         _before_and_after("images", section["waiting"]),
+        "Key-value cache in blocks of 32 tokens instead of 128 (turned on):",
+        _before_and_after("images", section["blocks"]["images"]),
+        _before_and_after("reports", section["blocks"]["reports"]),
         "Speculative decoding with n-grams (not turned on); reports:",
     ]
     ngram = section["ngram"]

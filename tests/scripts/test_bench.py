@@ -101,6 +101,13 @@ def sections():
     added = {"text": {"p50": 4.0, "p99": 9.0, "n": 200}}
     side = {"vllm_tokens_per_second": 100.0, "gateway_tokens_per_second": 98.0}
     throughput = side | {"ratio": ratio(0.98)}
+    faster = {
+        "1": {
+            "before_tokens_per_second": 20.0,
+            "after_tokens_per_second": 40.0,
+            "ratio": ratio(2.0),
+        }
+    }
     found = {
         "decode": {
             "decode_vs_pydicom": ratio(0.5),
@@ -145,13 +152,8 @@ def sections():
             },
         },
         "options": {
-            "waiting": {
-                "1": {
-                    "before_tokens_per_second": 20.0,
-                    "after_tokens_per_second": 40.0,
-                    "ratio": ratio(2.0),
-                }
-            },
+            "waiting": faster,
+            "blocks": {"images": faster, "reports": faster},
             "ngram": {"started": False, "why": ["no"]},
         },
     }

@@ -127,6 +127,7 @@ def test_a_processor_reads_every_prompt_at_once(checkpoint: Checkpoint) -> None:
     assert "--no-enable-chunked-prefill" in command
     longest = int(_after(command, "--max-num-batched-tokens"))
     assert longest >= checkpoint.manifest.max_model_len
+    assert int(_after(command, "--block-size")) % 32 == 0  # what its CPU kernels prefer
 
 
 def test_few_cores_wait_briefly_and_have_no_worker_process(monkeypatch: pytest.MonkeyPatch) -> None:
