@@ -38,6 +38,8 @@ class Fault(StrEnum):
     WRONG_TYPE = "wrong-type"
     ABORTED = "aborted"
     NO_CHOICES = "no-choices"
+    ONE_MISSING = "one-missing"
+    OTHER_ORDER = "other-order"
     OTHER_MODEL = "other-model"
     OTHER_PROMPT = "other-prompt"
     DIE = "die"
@@ -121,13 +123,15 @@ class FakeVllm:
         self.headers.append(dict(request.headers))
         fault = self.faults.popleft() if self.faults else None
         await self._take_time(request, 3600.0 if fault is Fault.HANG else self.delay_seconds)
-        complaint = self._complaint(body)
+        # One prompt, or several with the same constraint.
+        several = [body | {"prompt": p} for p in body["prompt"] if isinstance(p, list)] or [body]
+        complaint = next(filter(None, map(self._complaint, several)), None)
         if complaint is not None:
             return _error(400, complaint)
         broken = self._broken(fault, body)
         if broken is not None:
             return broken
-        completion = self._completion(body, fault)
+        completion = _together([self._completion(each, fault) for each in several], fault)
         if body.get("stream"):
             stream = self._stream(completion, fault)
             return StreamingResponse(stream, media_type="text/event-stream")
@@ -282,6 +286,19 @@ class FakeVllm:
         if self.hide_logprobs:
             return {"token_id:0": -1.0}
         return {f"token_id:{i}": -5.0 * dice.random() for i in shown}
+
+
+def _together(completions: list[dict[str, Any]], fault: Fault | None) -> dict[str, Any]:
+    """One completion with a choice for each prompt."""
+    whole, *_ = completions
+    choices = [choice for each in completions for choice in each["choices"]]
+    whole["choices"] = [choice | {"index": number} for number, choice in enumerate(choices)]
+    whole["usage"] = {n: sum(each["usage"][n] for each in completions) for n in whole["usage"]}
+    if fault is Fault.OTHER_ORDER:
+        whole["choices"].reverse()
+    if fault is Fault.ONE_MISSING:
+        whole["choices"].pop()
+    return whole
 
 
 async def _half() -> Any:

@@ -132,6 +132,14 @@ class RawVllm:
         prompt = with_answer_of(self.prompts.image(REPORT), tokens)
         return await self.ask(prompt, Sampling(seed, IMAGE_TEMPERATURE, IMAGE_TOP_P))
 
+    async def look(self, questions: Sequence[Prompt], *, together: bool) -> Answer:
+        """Yes or no to each question, all in one request or each in its own."""
+        if together:
+            await self._generator.log_probabilities(questions)
+        else:
+            await asyncio.gather(*(self._generator.log_probabilities([q]) for q in questions))
+        return Answer(len(questions))
+
     async def ask(self, prompt: Prompt, sampling: Sampling) -> Answer:
         """Any prompt."""
         return Answer(len((await self._generator.generate(prompt, sampling)).token_ids))

@@ -8,6 +8,9 @@ with a pause after which the idle one of the two sleeps.
 `blocks`, turned on: the key-value cache in blocks of 32 tokens beside vLLM's 128 for a CPU; images
 and reports, in turn.
 
+`questions`, turned on: the yes / no questions about a radiograph in one request of several prompts
+beside a request each; of radiographs whose report was written just before, as in the gateway.
+
 `ngram`, not turned on: vLLM's speculative decoding with n-grams of the prompt and the answer so
 far (Saxena 2023, prompt lookup decoding), for reports: the same report prompts, greedy, to two
 vLLMs in turn. vLLM 0.32 refuses a `logit_bias` beside speculation, and that is how a report's
@@ -32,6 +35,7 @@ from bench_sections.radiographs import Radiographs
 from bench_sections.ratios import median, paired_ratio
 from bench_sections.stage import Server, Stage
 from llmcxr_models.image_tokenizer import ImageTokenizer
+from llmcxr_models.observations import OBSERVABLE_FINDINGS, observable_findings
 from llmcxr_models.prompt import Prompt
 from llmcxr_service.generator import Sampling
 
@@ -47,7 +51,12 @@ _PAUSE_SECONDS = 2.0
 
 def run(stage: Stage) -> Figures:
     """Measure; an option that vLLM does not start with is said to be so."""
-    return {"waiting": _waiting(stage), "blocks": _blocks(stage), "ngram": _ngram(stage)}
+    return {
+        "waiting": _waiting(stage),
+        "blocks": _blocks(stage),
+        "questions": asyncio.run(_questions(stage)),
+        "ngram": _ngram(stage),
+    }
 
 
 def _waiting(stage: Stage) -> Figures:
@@ -76,6 +85,35 @@ def _blocks(stage: Stage) -> Figures:
 
     with ExitStack() as stack:
         return asyncio.run(measure(stage.start_vllm(stack, stage.options, FORMER_BLOCKS)))
+
+
+async def _questions(stage: Stage) -> Figures:
+    rounds, levels, count = (2, (1, 4), 4) if stage.quick else (4, (1, 16), 16)
+    images = moved_samples(stage, 2 * len(levels) * rounds * count)
+    taught = observable_findings(stage.checkpoint.manifest.findings)
+    findings = taught or tuple(OBSERVABLE_FINDINGS.values())
+    found: Figures = {}
+    async with asking_vllm(stage.vllm(), stage.checkpoint) as raw:
+
+        async def read(seed: int) -> Answer:
+            return await raw.ask(raw.prompts.report(images[seed]), Sampling(seed, 0.0))
+
+        for place, level in enumerate(levels):
+            rates: tuple[list[float], list[float]] = ([], [])
+            for number in range(rounds):
+                for side in (0, 1) if number % 2 == 0 else (1, 0):
+                    first = ((place * rounds + number) * 2 + side) * count
+                    seeds = range(first, first + count)
+                    await closed_loop(read, seeds, level)
+
+                    async def look(seed: int, together: bool = side == 1) -> Answer:
+                        asked = [raw.prompts.yes_or_no(images[seed], f.question) for f in findings]
+                        return await raw.look(asked, together=together)
+
+                    batch = await closed_loop(look, seeds, level)
+                    rates[side].append(batch.tokens_per_second)
+            found[str(level)] = _compared(*rates)
+    return found
 
 
 async def _images(stage: Stage, sides: tuple[RawVllm, RawVllm]) -> Figures:

@@ -221,6 +221,8 @@ def _options(section: Sections) -> str:
         "Key-value cache in blocks of 32 tokens instead of 128 (turned on):",
         _before_and_after("images", section["blocks"]["images"]),
         _before_and_after("reports", section["blocks"]["reports"]),
+        "All questions about a radiograph in one request (turned on); one answer is one token:",
+        _before_and_after("radiographs", section["questions"]),
         "Speculative decoding with n-grams (not turned on); reports:",
     ]
     ngram = section["ngram"]

@@ -24,10 +24,11 @@ class Logprobs(BaseModel):
 
 
 class Choice(BaseModel):
-    """One answer to a prompt."""
+    """The answer to one prompt; `index` is the prompt's place in the request."""
 
     model_config = ConfigDict(strict=True)
 
+    index: int = 0
     token_ids: list[int]
     finish_reason: Literal["stop", "length"]
     logprobs: Logprobs | None = None
@@ -42,16 +43,27 @@ class Usage(BaseModel):
 
 
 class Completion(BaseModel):
-    """A whole answer."""
+    """A whole answer: a choice for each prompt, in whatever order."""
 
     model_config = ConfigDict(strict=True)
 
     model: str
-    choices: list[Choice] = Field(min_length=1, max_length=1)
+    choices: list[Choice] = Field(min_length=1)
     usage: Usage
 
+    def in_order(self, prompts: int) -> list[Choice]:
+        """One choice for each of so many prompts.
+
+        Raises:
+            GeneratorMisbehaved: one is missing or too many.
+        """
+        ordered = sorted(self.choices, key=lambda choice: choice.index)
+        if [choice.index for choice in ordered] != list(range(prompts)):
+            raise _misbehaved()
+        return ordered
+
     def token_log_probabilities(self) -> tuple[float, ...] | None:
-        """Of each token of the answer; None where the server gives none.
+        """Of each token of the first answer; None where the server gives none.
 
         Raises:
             GeneratorMisbehaved: they are not as many as the tokens.

@@ -1,12 +1,11 @@
 """Codes -> observations: one yes / no question for each finding that the checkpoint was taught.
 
 The questions are asked after the report, when the language model has the image's part of the
-prompt in its cache; each costs one step.
+prompt in its cache; all are one request, and each costs one step.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Sequence
 
@@ -30,7 +29,7 @@ async def observe(
         GenerationError: no usable answer.
     """
     asked = [prompts.yes_or_no(codes, finding.question) for finding in findings]
-    answers = await asyncio.gather(*(generator.log_probabilities(prompt) for prompt in asked))
+    answers = await generator.log_probabilities(asked)
     return {
         finding.name: _yes_share(*answer) for finding, answer in zip(findings, answers, strict=True)
     }

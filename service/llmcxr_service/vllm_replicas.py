@@ -82,9 +82,9 @@ class Replicas:
         """
         return await self._call(lambda g: g.generate(prompt, sampling, on_tokens))
 
-    async def log_probabilities(self, prompt: Prompt) -> tuple[float, ...]:
-        """One step of the model; raises as `generate` does."""
-        return await self._call(lambda g: g.log_probabilities(prompt))
+    async def log_probabilities(self, prompts: Sequence[Prompt]) -> list[tuple[float, ...]]:
+        """One step of the model for each; raises as `generate` does."""
+        return await self._call(lambda g: g.log_probabilities(prompts))
 
     async def _call(self, ask: Callable[[Generator], Awaitable[T]]) -> T:
         tried: set[int] = set()

@@ -154,6 +154,7 @@ def sections():
         "options": {
             "waiting": faster,
             "blocks": {"images": faster, "reports": faster},
+            "questions": faster,
             "ngram": {"started": False, "why": ["no"]},
         },
     }

@@ -65,6 +65,13 @@ async def test_text_must_not_hold_image_tokens(generator, vllm, prompts, checkpo
     assert "allowed_token_ids" not in body
 
 
+async def test_questions_of_one_request_have_one_constraint(generator, vllm, prompts):
+    assert await generator.log_probabilities([]) == []
+    with pytest.raises(ValueError, match="one constraint"):
+        await generator.log_probabilities([prompts.image("Clear."), prompts.instruction("Hello.")])
+    assert vllm.requests == []
+
+
 async def test_the_key_is_sent(client, checkpoint, vllm, prompts):
     vllm.api_key = "right"
     prompt = prompts.instruction("Hello.")

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 from tests.checkpoints import build_checkpoint
+from tests.fakes import Fault
 from tests.pictures import png
 
 from llmcxr_models.checkpoint import Checkpoint, read_manifest, write_manifest
@@ -44,16 +45,31 @@ async def test_every_finding_has_a_probability_and_a_code(gateway):
 
 async def test_the_probability_is_the_share_of_yes_between_two_tokens(gateway, checkpoint):
     answer = (await _report(gateway)).json()
-    report, *asked = gateway.vllm.requests
+    report, asked = gateway.vllm.requests  # all questions are one request
     yes, no = (checkpoint.load_tokenizer().encode_text(word)[0] for word in ("yes", "no"))
-    assert [body["allowed_token_ids"] for body in asked] == [[yes, no]] * 3
-    assert all(body["max_tokens"] == body["min_tokens"] == 1 for body in asked)
+    assert len(asked["prompt"]) == len(FINDINGS)
+    assert asked["allowed_token_ids"] == [yes, no]
+    assert asked["max_tokens"] == asked["min_tokens"] == 1
     # One image: the questions share the beginning of the report's prompt.
     shared = checkpoint.manifest.vocabulary.image_length
-    assert all(body["prompt"][:shared] == report["prompt"][:shared] for body in asked)
-    top = gateway.vllm.logprobs_of(asked[0])
-    expected = 1 / (1 + math.exp(top[f"token_id:{no}"] - top[f"token_id:{yes}"]))
-    assert answer["observations"][0]["probability"] == pytest.approx(expected, abs=1e-6)
+    assert all(prompt[:shared] == report["prompt"][:shared] for prompt in asked["prompt"])
+    for prompt, observation in zip(asked["prompt"], answer["observations"], strict=True):
+        top = gateway.vllm.logprobs_of(asked | {"prompt": prompt})
+        expected = 1 / (1 + math.exp(top[f"token_id:{no}"] - top[f"token_id:{yes}"]))
+        assert observation["probability"] == pytest.approx(expected, abs=1e-6)
+
+
+async def test_answers_in_another_order_are_put_right(gateway):
+    usual = (await _report(gateway)).json()["observations"]
+    gateway.vllm.faults.extend([None, Fault.OTHER_ORDER])
+    assert (await _report(gateway)).json()["observations"] == usual
+
+
+async def test_an_answer_that_is_missing_is_reported(gateway):
+    gateway.vllm.faults.extend([None, Fault.ONE_MISSING])
+    response = await _report(gateway)
+    assert response.status_code == 502
+    assert response.json()["reason"] == "shape"
 
 
 async def test_a_language_model_that_knows_neither_answer_is_reported(gateway):
