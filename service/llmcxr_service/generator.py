@@ -180,7 +180,7 @@ class VllmGenerator:
     async def log_probabilities(self, prompts: Sequence[Prompt]) -> list[tuple[float, ...]]:
         """One step of the model for each prompt; raises as `generate` does.
 
-        All in one request: eight questions asked one by one cost vLLM more than twice as much
+        All in one request: asked one by one they take vLLM a third longer on two cores
         (docs/benchmarks, "What was tuned"). vLLM names the most likely tokens, by default before
         the constraint is applied. The allowed ones are among them, or the model was not taught
         this answer.

@@ -33,6 +33,7 @@ KEYS = {
     "images_vs_official_at_1",
     "images_vs_official_at_16",
     "reports_vs_official_at_16",
+    "reports_vs_official_at_32",
     "throughput_vs_raw_vllm",
     "added_ms_p50",
     "added_ms_p99",
@@ -75,8 +76,8 @@ def sections():
     }
     kind = {
         "official_per_second": 0.1,
-        "per_second": {"1": 0.2, "16": 1.5},
-        "vs_official": ratios_at(1, 16),
+        "per_second": {"1": 0.2, "16": 1.5, "32": 2.0},
+        "vs_official": ratios_at(1, 16, 32),
     }
     vqgan = {
         "single_per_second": 2.0,
@@ -406,7 +407,12 @@ def test_sections_against_a_scripted_vllm(tmp_path):
     found = json.loads(output.read_text())
     assert found["sections"].keys() == set(names)
     unmeasured = {key for key in KEYS if found[key] is None}
-    assert unmeasured == {"vqgan_batched_vs_torch", "decode_vs_pydicom", "seconds_to_first_report"}
+    assert unmeasured == {
+        "reports_vs_official_at_32",
+        "vqgan_batched_vs_torch",
+        "decode_vs_pydicom",
+        "seconds_to_first_report",
+    }
     assert all(found[key] > 0 for key in KEYS - unmeasured)
     sections = store.read(output)
     assert sections["throughput"]["images"]["official_attempts"] == [2, 2]
