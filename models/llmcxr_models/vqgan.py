@@ -35,6 +35,7 @@ class VqGanConfig:
         norm_groups: groups of every group normalisation.
         upsampling: how the decoder doubles a resolution: `nearest`, as published, or `bilinear`,
             which has no grid for an adversary to sharpen.
+        decoder_noise: whether the decoder has fixed noise to make texture of; not published.
     """
 
     image_size: int = 256
@@ -48,6 +49,7 @@ class VqGanConfig:
     codebook_size: int = 1024
     norm_groups: int = 32
     upsampling: str = "nearest"
+    decoder_noise: bool = False
 
     def __post_init__(self) -> None:
         if self.upsampling not in ("nearest", "bilinear"):
@@ -93,8 +95,9 @@ class VqGanConfig:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values; what is published is not said, so that older manifests stay equal."""
         values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-        if self.upsampling == "nearest":
-            del values["upsampling"]
+        for name, published in (("upsampling", "nearest"), ("decoder_noise", False)):
+            if values[name] == published:
+                del values[name]
         return values
 
 
@@ -227,6 +230,28 @@ class _Upsample(nn.Module):
         return out
 
 
+class _FixedNoise(nn.Module):
+    """Adds the same noise to every image, by a learnt amount in each channel; none at first.
+
+    A code stands for 16x16 pixels and says little of where their grain lies. From smooth maps
+    alone a decoder can only blur it or repeat a pattern; from noise it can shape some (Karras et
+    al., arXiv 1812.04948, section 3.2). Fixed, and kept with the weights: the same codes are the
+    same pixels.
+    """
+
+    pattern: Tensor
+
+    def __init__(self, channels: int, side: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(side)
+        self.register_buffer("pattern", torch.randn(1, 1, side, side, generator=generator))
+        self.amount = nn.Parameter(torch.zeros(1, channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, side, side), the same shape."""
+        return x + (self.amount * self.pattern).to(x.dtype)
+
+
 class _Level(nn.Module):
     """Residual blocks of one resolution, with attention where asked for; then on to the next."""
 
@@ -288,9 +313,12 @@ class Decoder(nn.Module):
         self.conv_in = nn.Conv2d(config.latent_channels, width, 3, padding=1)
         self.mid = _Middle(width, groups)
         levels: list[_Level] = []
+        noise: list[_FixedNoise] = []
         side = config.grid_size
         for index in reversed(range(len(widths))):
             out = widths[index]
+            if config.decoder_noise:
+                noise.insert(0, _FixedNoise(width, side))
             blocks = [(width, out)] + [(out, out)] * config.res_blocks
             level = _Level(blocks, side in config.attention_resolutions, groups)
             if index > 0:
@@ -299,14 +327,17 @@ class Decoder(nn.Module):
             levels.insert(0, level)  # index 0 is the finest level, as in the released weights
             width = out
         self.up = nn.ModuleList(levels)
+        self.noise = nn.ModuleList(noise)
         self.norm_out = _norm(width, groups)
         self.conv_out = nn.Conv2d(width, config.image_channels, 3, padding=1)
 
     def features(self, latents: Tensor) -> Tensor:
         """Everything but the last convolution: (B, base_channels, S, S)."""
         h = self.mid(self.conv_in(latents))
-        for level in reversed(self.up):
-            h = level(h)
+        for index in reversed(range(len(self.up))):
+            if len(self.noise):
+                h = self.noise[index](h)
+            h = self.up[index](h)
         return F.silu(self.norm_out(h))
 
     def forward(self, latents: Tensor) -> Tensor:

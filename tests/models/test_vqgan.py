@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -114,10 +115,26 @@ def test_config_round_trip() -> None:
     assert VqGanConfig.from_dict(config.to_dict()) == config
 
 
-def test_a_manifest_says_only_upsampling_that_is_not_published() -> None:
-    assert "upsampling" not in VqGanConfig().to_dict()
-    config = VqGanConfig(upsampling="bilinear")
+def test_a_manifest_says_only_what_is_not_published() -> None:
+    assert not {"upsampling", "decoder_noise"} & VqGanConfig().to_dict().keys()
+    config = VqGanConfig(upsampling="bilinear", decoder_noise=True)
     assert VqGanConfig.from_dict(config.to_dict()) == config
+
+
+def test_noise_is_silent_at_first_and_always_the_same(vqgan: VqGan) -> None:
+    noisy = VqGan(replace(vqgan.config, decoder_noise=True)).eval()
+    missing, unexpected = noisy.load_state_dict(vqgan.state_dict(), strict=False)
+    assert unexpected == []
+    assert all(name.startswith("decoder.noise.") for name in missing)
+    codes = vqgan.encode(torch.rand(2, 1, 16, 16) * 2 - 1).codes
+    torch.testing.assert_close(noisy.decode_codes(codes), vqgan.decode_codes(codes))
+    for noise in noisy.decoder.noise:
+        nn.init.ones_(noise.amount)
+    loud = noisy.decode_codes(codes)
+    assert not torch.allclose(loud, vqgan.decode_codes(codes), atol=1e-3)
+    assert torch.equal(noisy.decode_codes(codes), loud)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert noisy.decode_codes(codes).isfinite().all()
 
 
 @pytest.mark.parametrize("upsampling", ["nearest", "bilinear"])

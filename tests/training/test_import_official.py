@@ -322,6 +322,11 @@ def test_other_upsampling_is_not_exported(tmp_path: Path) -> None:
         write_project(tmp_path / "project.yaml", VqGanConfig(upsampling="bilinear"))
 
 
+def test_noise_in_the_decoder_is_not_exported(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="noise"):
+        write_project(tmp_path / "project.yaml", VqGanConfig(decoder_noise=True))
+
+
 # --- Wrong input ----------------------------------------------------------------------------
 
 

@@ -78,6 +78,35 @@ def test_the_loss_falls_and_pictures_come_back(data_set: DataSet, tmp_path: Path
     assert after["val_psnr_db"] > before["val_psnr_db"] + 0.5
 
 
+def test_a_decoder_learns_on_with_noise_from_another_run(data_set: DataSet, tmp_path: Path) -> None:
+    first = config(data_set, tmp_path / "first", freeze_codes_at=4)
+    train_vqgan(first)
+    architecture = TINY_VQGAN.to_dict() | {"decoder_noise": True}
+    changed = {"initial": first.output, "freeze_codes_at": 0, "architecture": architecture}
+    train_vqgan(config(data_set, tmp_path / "second", steps=0, **changed))
+    start = TrainedVqGan.load(tmp_path / "second").vqgan
+    pixels = torch.rand(1, 1, TINY_VQGAN.image_size, TINY_VQGAN.image_size)
+    one, other = TrainedVqGan.load(first.output), start
+    torch.testing.assert_close(other(pixels)[0], one.vqgan(pixels)[0])
+    train_vqgan(config(data_set, tmp_path / "second", steps=3, **changed))
+    learnt = TrainedVqGan.load(tmp_path / "second")
+    assert learnt.code_digest == one.code_digest
+    assert all(noise.amount.any() for noise in learnt.vqgan.decoder.noise)
+    assert torch.equal(learnt.vqgan.decoder.noise[0].pattern, start.decoder.noise[0].pattern)
+
+
+def test_a_start_from_no_run_or_another_architecture_is_refused(
+    data_set: DataSet, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="no state"):
+        train_vqgan(config(data_set, tmp_path / "run", initial=tmp_path / "none"))
+    first = config(data_set, tmp_path / "first", steps=1)
+    train_vqgan(first)
+    wider = TINY_VQGAN.to_dict() | {"res_blocks": 3}
+    with pytest.raises(DataError, match="another architecture"):
+        train_vqgan(config(data_set, tmp_path / "run", initial=first.output, architecture=wider))
+
+
 def test_a_changed_discriminator_learning_rate_is_obeyed(data_set: DataSet, tmp_path: Path) -> None:
     train_vqgan(config(data_set, tmp_path / "run", steps=1))
     changed = config(data_set, tmp_path / "run", steps=1, discriminator_learning_rate=0.5)

@@ -123,6 +123,8 @@ def write_project(path: Path, config: VqGanConfig) -> None:
         )
     if config.upsampling != "nearest":
         raise ConversionError("the original code upsamples by nearest neighbours")
+    if config.decoder_noise:
+        raise ConversionError("the original code's decoder has no noise")
     project = {
         "model": {
             "target": "taming.models.vqgan.VQModel",

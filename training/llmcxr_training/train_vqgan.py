@@ -35,6 +35,8 @@ from llmcxr_training.weight_average import WeightAverage
 
 _log = logging.getLogger(__name__)
 
+_NOISE = "decoder.noise."
+
 
 def train_vqgan(config: VqGanTraining) -> Path:
     """Train to `config.steps`, resuming what `config.output` holds; returns the weights' path."""
@@ -87,9 +89,14 @@ class VqGanRun:
         self.seconds = 0.0
 
     def resume(self) -> None:
-        """Continue from the run folder's state, where there is one."""
+        """Continue from the run folder's state, or start from `config.initial`.
+
+        Raises:
+            DataError: `initial` has no state, or that of another architecture.
+        """
         state = load_state(self.config.output)
         if state is None:
+            self._start_from_initial()
             return
         self.vqgan.load_state_dict(state["vqgan"])
         self.discriminator.load_state_dict(state["discriminator"])
@@ -104,6 +111,24 @@ class VqGanRun:
         if state.get("frozen", False) and self._codes_are_due():
             self._freeze_codes()
         _log.info("resumed at step %d", self.step)
+
+    def _start_from_initial(self) -> None:
+        if self.config.initial is None:
+            return
+        state = load_state(self.config.initial)
+        if state is None:
+            raise DataError(f"{self.config.initial} holds no state of a VQ-GAN run")
+        try:
+            for network in (self.vqgan, self.average.network):
+                new = {k: v for k, v in network.state_dict().items() if k.startswith(_NOISE)}
+                network.load_state_dict(new | state["average"])
+            self.discriminator.load_state_dict(state["discriminator"])
+        except RuntimeError as error:
+            raise DataError(f"{self.config.initial} is of another architecture") from error
+        self.codebook.load_state_dict(state["codebook"])
+        self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
+        for group in self.discriminator_optimizer.param_groups:
+            group["lr"] = self.config.discriminator_learning_rate
 
     def save(self) -> None:
         """Write the state to resume from."""

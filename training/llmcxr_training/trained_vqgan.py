@@ -127,7 +127,8 @@ def _catch_up(folder: Path) -> None:
 
 
 def _code_digest(vqgan: VqGan, preprocessing: Mapping[str, str]) -> str:
-    architecture = {k: v for k, v in vqgan.config.to_dict().items() if k != "upsampling"}
+    of_the_decoder = ("upsampling", "decoder_noise")
+    architecture = {k: v for k, v in vqgan.config.to_dict().items() if k not in of_the_decoder}
     digest = hashlib.sha256(json.dumps([architecture, preprocessing], sort_keys=True).encode())
     for name, tensor in sorted(vqgan.state_dict().items()):
         if not name.startswith(_DECODER):

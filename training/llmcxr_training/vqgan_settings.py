@@ -30,6 +30,7 @@ class VqGanArchitecture(BaseModel):
     codebook_size: int = 1024
     norm_groups: int = 16
     upsampling: Literal["nearest", "bilinear"] = "nearest"
+    decoder_noise: bool = False
 
 
 class VqGanTraining(BaseModel):
@@ -38,6 +39,8 @@ class VqGanTraining(BaseModel):
     Attributes:
         data: where the radiographs are.
         output: run folder; the state in it is resumed.
+        initial: run folder of the same architecture whose weights and discriminator this run
+            starts from; a decoder's noise may be new.
         steps: optimiser steps in all.
         adversarial_start: step from which the discriminator learns.
         discriminator_head_start: steps that it learns before the VQ-GAN hears of it. One that
@@ -60,6 +63,7 @@ class VqGanTraining(BaseModel):
 
     data: Data
     output: Path
+    initial: Path | None = None
     pipeline: Pipeline = Pipeline.DISPLAY
     geometry: Geometry = Geometry.SQUASH
     architecture: VqGanArchitecture = VqGanArchitecture()
