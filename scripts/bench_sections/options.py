@@ -5,8 +5,8 @@ idle OpenMP threads spin for a moment (`vllm_command.py`, `idle_threads.py`). Be
 the worker process that it has by default on a CPU and threads that never spin; images, in turn,
 with a pause after which the idle one of the two sleeps.
 
-`blocks`, turned on: the key-value cache in blocks of 32 tokens beside vLLM's 128 for a CPU; images
-and reports, in turn.
+`blocks`, turned on, without a gain that lasted: the key-value cache in blocks of 32 tokens beside
+vLLM's 128 for a CPU; images and reports, in turn.
 
 `questions`, turned on: the yes / no questions about a radiograph in one request of several prompts
 beside a request each; of radiographs whose report was written just before, as in the gateway.
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -60,31 +61,32 @@ def run(stage: Stage) -> Figures:
 
 
 def _waiting(stage: Stage) -> Figures:
-    async def measure(former: Server) -> Figures:
-        async with (
-            asking_vllm(former, stage.checkpoint) as before,
-            asking_vllm(stage.vllm(), stage.checkpoint) as now,
-        ):
-            return await _images(stage, (before, now))
-
     with ExitStack() as stack:
-        return asyncio.run(measure(stage.start_vllm(stack, stage.options, environment=FORMER)))
+        former = stage.start_vllm(stack, stage.options, environment=FORMER)
+        return asyncio.run(_beside(stage, former, _images))
 
 
 def _blocks(stage: Stage) -> Figures:
-    async def measure(former: Server) -> Figures:
-        async with (
-            asking_vllm(former, stage.checkpoint) as before,
-            asking_vllm(stage.vllm(), stage.checkpoint) as now,
-        ):
-            sides = (before, now)
-            return {
-                "images": await _images(stage, sides),
-                "reports": await _reports(stage, sides),
-            }
+    async def both_kinds(stage: Stage, sides: tuple[RawVllm, RawVllm]) -> Figures:
+        images, reports = await _images(stage, sides), await _reports(stage, sides)
+        return {"images": images, "reports": reports}
 
     with ExitStack() as stack:
-        return asyncio.run(measure(stage.start_vllm(stack, stage.options, FORMER_BLOCKS)))
+        former = stage.start_vllm(stack, stage.options, FORMER_BLOCKS)
+        return asyncio.run(_beside(stage, former, both_kinds))
+
+
+async def _beside(
+    stage: Stage,
+    former: Server,
+    measure: Callable[[Stage, tuple[RawVllm, RawVllm]], Awaitable[Figures]],
+) -> Figures:
+    """What `measure` finds of a vLLM as it was, and of the one that all sections share."""
+    async with (
+        asking_vllm(former, stage.checkpoint) as before,
+        asking_vllm(stage.vllm(), stage.checkpoint) as now,
+    ):
+        return await measure(stage, (before, now))
 
 
 async def _questions(stage: Stage) -> Figures:

@@ -218,7 +218,7 @@ def _options(section: Sections) -> str:
     parts = [
         "One engine process and threads that spin briefly (turned on); images:",
         _before_and_after("images", section["waiting"]),
-        "Key-value cache in blocks of 32 tokens instead of 128 (turned on):",
+        "Key-value cache in blocks of 32 tokens instead of 128 (turned on, no clear gain):",
         _before_and_after("images", section["blocks"]["images"]),
         _before_and_after("reports", section["blocks"]["reports"]),
         "All questions about a radiograph in one request (turned on); one answer is one token:",

@@ -28,8 +28,8 @@ GPU_MEMORY_SHARE = 0.8
 CPU_BATCHED_TOKENS = 4096
 """Tokens of prompts that a CPU reads in one step."""
 CPU_BLOCK_TOKENS = 32
-"""Tokens of a block of the key-value cache on a CPU. vLLM's own 128 is slower here: by 3 % for
-images, by 5 % for reports (docs/benchmarks, "What was tuned")."""
+"""Tokens of a block of the key-value cache on a CPU. Beside vLLM's own 128 it made no difference
+that two runs agree on (docs/benchmarks, "What was tuned")."""
 SMALL_HOST_CORES = 8
 """Up to here vLLM's own thread binding, which sets cores aside, costs more than it brings."""
 

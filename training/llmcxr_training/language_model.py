@@ -47,7 +47,7 @@ class Losses(NamedTuple):
     """Weighted sums of cross-entropies (nats) and the sums of their weights.
 
     Sums and not means: only the caller knows the whole batch over all processes. The anchor's
-    are divergences from the base model, and their number.
+    is of divergences from the base model.
     """
 
     image_sum: Tensor
@@ -55,7 +55,6 @@ class Losses(NamedTuple):
     text_sum: Tensor
     text_weight: Tensor
     anchor_sum: Tensor
-    anchor_weight: Tensor
 
 
 class ImageTextModel(nn.Module):
@@ -119,16 +118,16 @@ class ImageTextModel(nn.Module):
             anchored: (B, T) bool, the text tokens of sequences without branches, each of whose
                 predictions is compared with the base model's; None for none. Needs adapters.
         """
-        anchor = (token_ids.new_zeros((), dtype=torch.float32),) * 2
-        base = None if anchored is None else self._base_logits(token_ids, anchored)
         hidden = self.hidden_states(token_ids, branches)[:, :-1]
-        if anchored is not None and base is not None:
+        anchor = token_ids.new_zeros((), dtype=torch.float32)
+        if anchored is not None:
+            base = self._base_logits(token_ids, anchored)
             anchor = self._divergence(hidden[anchored[:, 1:]], base)
         targets, weights = token_ids[:, 1:], weights[:, 1:]
         is_image = targets >= self.vocabulary.image_offset
         image = self._cross_entropy(hidden, targets, weights, is_image, image=True)
         text = self._cross_entropy(hidden, targets, weights, ~is_image, image=False)
-        return Losses(*image, *text, *anchor)
+        return Losses(*image, *text, anchor)
 
     def hidden_states(self, token_ids: Tensor, branches: Tensor | None = None) -> Tensor:
         """Last hidden states (B, T, width). Causal, so padding on the right needs no mask."""
@@ -243,12 +242,11 @@ class ImageTextModel(nn.Module):
             hidden = self.hidden_states(token_ids[rows, :length])[:, :-1]
         return self.text_logits(hidden[anchored[rows, 1:length]])
 
-    def _divergence(self, hidden: Tensor, base_logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Sum of KL(base, model) over text tokens, in nats, and their number."""
+    def _divergence(self, hidden: Tensor, base_logits: Tensor) -> Tensor:
+        """Sum of KL(base, model) over text tokens, in nats."""
         logits = F.log_softmax(self.text_logits(hidden).float(), dim=-1)
         base = F.log_softmax(base_logits.float(), dim=-1)
-        total = F.kl_div(logits, base, reduction="sum", log_target=True)
-        return total, torch.tensor(float(len(hidden)), device=hidden.device)
+        return F.kl_div(logits, base, reduction="sum", log_target=True)
 
     def _cross_entropy(
         self, hidden: Tensor, targets: Tensor, weights: Tensor, mask: Tensor, *, image: bool

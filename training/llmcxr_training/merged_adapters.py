@@ -26,8 +26,8 @@ class MergedLinear(StockLinear):
         """(..., in) -> (..., out)."""
         base = cast(nn.Linear, self.get_base_layer())
         # ZeRO-3 gathers a weight when its own module is called, so it has to be.
-        whole = self.disable_adapters or hasattr(base.weight, "ds_id")
-        if x.device.type != "cpu" or whole:
+        is_gathered = hasattr(base.weight, "ds_id")
+        if x.device.type != "cpu" or is_gathered or self.disable_adapters:
             return super().forward(x, *args, **kwargs)
         a, b = self.lora_A[ADAPTER].weight, self.lora_B[ADAPTER].weight
         dtype = x.dtype

@@ -9,7 +9,9 @@ validated, shown and exported.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -99,12 +101,8 @@ class VqGanRun:
             self._start_from_initial()
             return
         self.vqgan.load_state_dict(state["vqgan"])
-        self.discriminator.load_state_dict(state["discriminator"])
-        self.codebook.load_state_dict(state["codebook"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
-        for group in self.discriminator_optimizer.param_groups:
-            group["lr"] = self.config.discriminator_learning_rate  # a changed one is obeyed
+        self._load_companions(state)
         self.step, self.seconds = state["step"], state["seconds"]
         # States of before there was an average start it from their weights.
         self.average.load_state_dict(state.get("average", state["vqgan"]))
@@ -122,13 +120,17 @@ class VqGanRun:
             for network in (self.vqgan, self.average.network):
                 new = {k: v for k, v in network.state_dict().items() if k.startswith(_NOISE)}
                 network.load_state_dict(new | state["average"])
-            self.discriminator.load_state_dict(state["discriminator"])
+            self._load_companions(state)
         except RuntimeError as error:
             raise DataError(f"{self.config.initial} is of another architecture") from error
+
+    def _load_companions(self, state: Mapping[str, Any]) -> None:
+        """What is beside the VQ-GAN's own weights, whichever run they come from."""
         self.codebook.load_state_dict(state["codebook"])
+        self.discriminator.load_state_dict(state["discriminator"])
         self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
         for group in self.discriminator_optimizer.param_groups:
-            group["lr"] = self.config.discriminator_learning_rate
+            group["lr"] = self.config.discriminator_learning_rate  # a changed one is obeyed
 
     def save(self) -> None:
         """Write the state to resume from."""
