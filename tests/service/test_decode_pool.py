@@ -145,14 +145,18 @@ async def test_a_file_that_aborts_its_process():
 
 
 async def test_a_file_on_which_a_decoder_may_loop_for_ever():
-    """Found by fuzzing: CharLS 2.4 reads beyond the end, and what it finds there decides."""
+    """Found by fuzzing: CharLS 2.4 reads beyond the end, and what it finds there decides.
+
+    It is tried twice: the second process may find something else there than the first.
+    """
     data = next(CRASHERS.glob("timeout-*")).read_bytes()
     async with start_pool(seconds=60.0) as (pool, restarts):
         with pytest.raises(InvalidRadiograph) as refusal:
             await pool.decode(data)
         looped = refusal.value.reason == "decoder-died"
         assert looped or refusal.value.reason == "corrupt"
-        assert restarts == ({Restart.DIED: 2} if looped else {})
+        assert set(restarts) <= {Restart.DIED}
+        assert restarts[Restart.DIED] == 2 if looped else restarts[Restart.DIED] < 2
 
 
 async def test_a_file_that_takes_too_long():

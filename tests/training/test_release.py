@@ -22,7 +22,7 @@ from llmcxr_training.language_model import ImageTextModel
 from llmcxr_training.merge import Delta, DeltaError, merge
 from llmcxr_training.release import assemble, publish
 from llmcxr_training.run_state import save_state
-from llmcxr_training.stage import TOKENIZER_FOLDER, grow
+from llmcxr_training.stage import TOKENIZER_FOLDER, finetune, grow
 from llmcxr_training.trained_vqgan import TrainedVqGan
 
 
@@ -283,3 +283,26 @@ def test_full_fine_tuning_has_no_small_delta(released: Released) -> None:
 def _state(folder: Path) -> dict[str, tuple[int, bytes]]:
     files = [p for p in sorted(folder.rglob("*")) if p.is_file()]
     return {str(p): (p.stat().st_mtime_ns, p.read_bytes()) for p in files}
+
+
+def test_a_stage_starts_from_a_release(released: Released, tmp_path: Path) -> None:
+    start = {"initial": released.release, "output": tmp_path / "on", "steps": 0}
+    run = finetune(released.config.model_copy(update=start))
+    wanted = {n: t.to(torch.bfloat16).float() for n, t in released.model.trained_state().items()}
+    assert wanted.keys() == run.model.trained_state().keys()
+    assert all(torch.equal(t, wanted[n]) for n, t in run.model.trained_state().items())
+
+
+def test_a_release_of_other_codes_or_adapters_is_no_start(
+    released: Released, tmp_path: Path
+) -> None:
+    config = released.config.model_copy(
+        update={"initial": released.release, "output": tmp_path / "on", "steps": 0}
+    )
+    other = write_vqgan(tmp_path / "other", seed=8)
+    with pytest.raises(DataError, match="another VQ-GAN"):
+        finetune(config.model_copy(update={"vqgan": other}))
+    assert config.lora is not None
+    louder = config.lora.model_copy(update={"alpha": 3 * config.lora.alpha})
+    with pytest.raises(DeltaError, match="other adapters"):
+        finetune(config.model_copy(update={"lora": louder}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import torch
 from tests.training.conftest import TINY_VQGAN, DataSet, write_lines, write_record
 from torch import Tensor
 
+from llmcxr_models.checkpoint import VQGAN_WEIGHTS, Manifest, hash_files, write_manifest
 from llmcxr_models.image_tokenizer import ImageTokenizer
+from llmcxr_models.vocabulary import Vocabulary
 from llmcxr_models.vqgan import Quantized
 from llmcxr_training import vqgan_losses as losses
 from llmcxr_training.codebook import CodebookAverages
@@ -93,6 +96,47 @@ def test_a_decoder_learns_on_with_noise_from_another_run(data_set: DataSet, tmp_
     assert learnt.code_digest == one.code_digest
     assert all(noise.amount.any() for noise in learnt.vqgan.decoder.noise)
     assert torch.equal(learnt.vqgan.decoder.noise[0].pattern, start.decoder.noise[0].pattern)
+
+
+def write_manifest_of(trained: TrainedVqGan, run: Path, release: Path) -> Path:
+    """A directory with the VQ-GAN of `run` as a release has it."""
+    shape = trained.vqgan.config
+    release.mkdir()
+    shutil.copyfile(run / VQGAN_WEIGHTS, release / VQGAN_WEIGHTS)
+    manifest = Manifest(
+        name="tiny",
+        version="0.0.1",
+        template="smollm2",
+        vocabulary=Vocabulary(
+            size=shape.codebook_size + 9,
+            image_offset=9,
+            codebook_size=shape.codebook_size,
+            image_length=shape.grid_size**2,
+            stop_token_ids=(2,),
+        ),
+        vqgan=shape,
+        preprocessing=trained.preprocessing,
+        views=("frontal",),
+        max_model_len=512,
+        files=hash_files(release),
+    )
+    write_manifest(release, manifest)
+    return release
+
+
+def test_a_release_s_decoder_learns_on(data_set: DataSet, tmp_path: Path) -> None:
+    first = config(data_set, tmp_path / "first", freeze_codes_at=4)
+    train_vqgan(first)
+    one = TrainedVqGan.load(first.output)
+    release = write_manifest_of(one, first.output, tmp_path / "release")
+    learnt_on = config(data_set, tmp_path / "on", initial=release, freeze_codes_at=0, steps=2)
+    train_vqgan(learnt_on)
+    learnt = TrainedVqGan.load(learnt_on.output)
+    assert learnt.code_digest == one.code_digest
+    assert not same(learnt.vqgan.state_dict(), one.vqgan.state_dict())
+    run = prepared(config(data_set, tmp_path / "free", initial=release))
+    run.resume()
+    assert torch.equal(run.codebook.sums, one.vqgan.quantize.embedding.weight)
 
 
 def test_a_start_from_no_run_or_another_architecture_is_refused(

@@ -29,9 +29,15 @@ class CodebookAverages:
         self.codebook = codebook
         self.decay = decay
         self.revive_below = revive_below
-        # A new code starts with the benefit of the doubt: it has some steps to be chosen.
-        self.counts = torch.ones(codebook.shape[0])
-        self.sums = codebook.detach().cpu().clone()
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin from the vectors that the codebook has now.
+
+        Each code has the benefit of the doubt: some steps to be chosen in.
+        """
+        self.counts = torch.ones(self.codebook.shape[0])
+        self.sums = self.codebook.detach().cpu().clone()
 
     @torch.no_grad()
     def update(self, quantized: Quantized, generator: torch.Generator) -> int:

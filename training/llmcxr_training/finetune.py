@@ -27,6 +27,7 @@ from llmcxr_training.encode_images import Augmentation
 from llmcxr_training.instructions import Example, Examples, Mixing
 from llmcxr_training.language_model import ImageTextModel, Lora, Losses
 from llmcxr_training.learning_rate import warm_cosine
+from llmcxr_training.merge import DELTA, Delta
 from llmcxr_training.precision import Precision, autocast, resolve_precision
 from llmcxr_training.processes import Processes
 from llmcxr_training.refinement import Refinement
@@ -47,7 +48,7 @@ class Finetuning(BaseModel):
         self_instructions: JSONL of what the base model itself says (`self-instruct`), for
             training.
         output: run folder; the state in it is resumed.
-        initial: run folder whose weights this stage starts from.
+        initial: run folder, or release, whose weights this stage starts from.
         steps: optimiser steps in all.
         epochs: in place of steps: as many times as many sequences as there are radiographs.
         budget: in place of both: the steps that compute so much.
@@ -176,17 +177,15 @@ class FinetuningRun:
 
         Raises:
             DataError: the state is of another model, or of another way of sharing it out.
-            FileNotFoundError: `initial` has no state.
+            FileNotFoundError: `initial` has no state, and is no release with adapters.
+            DeltaError: the release's adapters are damaged, or of another kind.
         """
         state = load_state(self.config.output)
         # Weights before they are wrapped, moments after: wrapping moves both.
         if state is not None:
             self.model.load_trained_state(state["model"])
         elif self.config.initial is not None:
-            initial = load_state(self.config.initial)
-            if initial is None:
-                raise FileNotFoundError(f"no run state in {self.config.initial}")
-            self.model.load_trained_state(initial["model"])
+            self.model.load_trained_state(_initial_weights(self.config.initial, self.model))
         self._prepare()
         if state is None:
             return
@@ -370,6 +369,17 @@ def anchored(examples: Sequence[Example]) -> Tensor | None:
 
 def _is_plain(example: Example) -> bool:
     return example.task is Task.INSTRUCTION
+
+
+def _initial_weights(folder: Path, model: ImageTextModel) -> dict[str, Tensor]:
+    """What `model` is to start from, by the names of its trained weights."""
+    state = load_state(folder)
+    if state is not None:
+        weights: dict[str, Tensor] = state["model"]
+        return weights
+    if (folder / DELTA).is_file():
+        return Delta.load(folder / DELTA).trained_state(model)
+    raise FileNotFoundError(f"neither a run's state nor a release's {DELTA} in {folder}")
 
 
 def _optimizer(config: Finetuning, model: ImageTextModel) -> torch.optim.AdamW:

@@ -19,6 +19,8 @@ from transformers import PreTrainedModel
 from llmcxr_training.language_model import ImageTextModel
 from llmcxr_training.run_state import save_weights
 
+DELTA = "delta.safetensors"
+
 
 class DeltaError(Exception):
     """A delta does not fit its base model."""
@@ -72,6 +74,20 @@ class Delta:
                 return cls(tensors, float((file.metadata() or {})["scaling"]))
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise DeltaError(f"{path.name} is no delta, or is damaged") from error
+
+    def trained_state(self, model: ImageTextModel) -> dict[str, Tensor]:
+        """The weights by the names that `model.load_trained_state` takes.
+
+        Raises:
+            DeltaError: `model` has no adapters, or scales them otherwise.
+        """
+        if model.lora is None or model.lora.scaling != self.scaling:
+            raise DeltaError("the delta is of other adapters")
+        return {
+            f"backbone.{layer}.lora_{side}.default.weight" if side else name: tensor
+            for name, tensor in self.tensors.items()
+            for layer, _, side in [name.partition(".lora_")]
+        }
 
 
 def merge(model: PreTrainedModel, delta: Delta, image_offset: int) -> dict[str, Tensor]:

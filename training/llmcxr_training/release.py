@@ -43,7 +43,7 @@ from llmcxr_models.judge import JUDGE_WEIGHTS
 from llmcxr_training.base_model import load_base
 from llmcxr_training.finetune import Finetuning
 from llmcxr_training.language_model import ImageTextModel
-from llmcxr_training.merge import Delta, merge, whole_weights
+from llmcxr_training.merge import DELTA, Delta, merge, whole_weights
 from llmcxr_training.picking_judge import TrainedJudge, picking_judge
 from llmcxr_training.questions import TAUGHT
 from llmcxr_training.run_state import git_state, load_state, save_weights, write_json
@@ -53,7 +53,6 @@ from llmcxr_training.trained_vqgan import TrainedVqGan
 
 _log = logging.getLogger(__name__)
 
-DELTA = "delta.safetensors"
 LLM_WEIGHTS = "model.safetensors"
 _LOOKERS = (GATE_WEIGHTS, JUDGE_WEIGHTS)
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")

@@ -13,6 +13,7 @@ from pathlib import Path
 from transformers import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from llmcxr_models.checkpoint import read_manifest
 from llmcxr_models.image_tokenizer import ImageTokenizer
 from llmcxr_models.prompt import TEMPLATES, PromptBuilder
 from llmcxr_models.text_tokenizer import TextTokenizer
@@ -32,6 +33,7 @@ from llmcxr_training.instructions import (
     read_instructions,
 )
 from llmcxr_training.language_model import ImageTextModel
+from llmcxr_training.merge import DELTA
 from llmcxr_training.pixel_cache import PixelCache
 from llmcxr_training.precision import autocast, resolve_device, resolve_precision
 from llmcxr_training.probes import LanguageProbe, QuestionProbe
@@ -186,11 +188,18 @@ def check_vqgan(config: Finetuning, trained: TrainedVqGan) -> None:
     """
     digest = trained.code_digest
     for folder in filter(None, (config.initial, config.output)):
-        record = folder / _CODES_DIGEST
-        if record.is_file() and record.read_text().strip() != digest:
+        if _codes_of(folder) not in (None, digest):
             raise DataError(f"{folder} was trained on codes of another VQ-GAN than {config.vqgan}")
     if not (config.output / _CODES_DIGEST).is_file():
         (config.output / _CODES_DIGEST).write_text(f"{digest}\n")
+
+
+def _codes_of(folder: Path) -> str | None:
+    """What decided the codes that a run or a release was trained on, where it says so."""
+    if (folder / DELTA).is_file():
+        return TrainedVqGan.of_release(folder, read_manifest(folder)).code_digest
+    record = folder / _CODES_DIGEST
+    return record.read_text().strip() if record.is_file() else None
 
 
 def load_codes(

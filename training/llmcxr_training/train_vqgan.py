@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from llmcxr_models.checkpoint import MANIFEST, read_manifest
 from llmcxr_models.vqgan import Quantized, VqGan, VqGanConfig
 from llmcxr_training import vqgan_losses as losses
 from llmcxr_training.codebook import CodebookAverages
@@ -29,7 +30,7 @@ from llmcxr_training.learning_rate import warm_cosine
 from llmcxr_training.pixel_cache import PixelCache
 from llmcxr_training.precision import autocast, resolve_device, resolve_precision
 from llmcxr_training.run_state import git_state, load_state, save_state, seed_everything
-from llmcxr_training.trained_vqgan import export_vqgan
+from llmcxr_training.trained_vqgan import TrainedVqGan, export_vqgan
 from llmcxr_training.training_loop import Loop, describe_run
 from llmcxr_training.vqgan_preview import picture_grid, preview_rows, reconstruction_quality
 from llmcxr_training.vqgan_settings import VqGanTraining
@@ -94,7 +95,7 @@ class VqGanRun:
         """Continue from the run folder's state, or start from `config.initial`.
 
         Raises:
-            DataError: `initial` has no state, or that of another architecture.
+            DataError: `initial` is neither a run nor a release, or of another architecture.
         """
         state = load_state(self.config.output)
         if state is None:
@@ -111,18 +112,23 @@ class VqGanRun:
         _log.info("resumed at step %d", self.step)
 
     def _start_from_initial(self) -> None:
-        if self.config.initial is None:
+        folder = self.config.initial
+        if folder is None:
             return
-        state = load_state(self.config.initial)
-        if state is None:
-            raise DataError(f"{self.config.initial} holds no state of a VQ-GAN run")
+        state = load_state(folder)
+        if state is None and not (folder / MANIFEST).is_file():
+            raise DataError(f"{folder} holds no state of a VQ-GAN run, and is no release")
+        weights = _released_weights(folder) if state is None else state["average"]
         try:
             for network in (self.vqgan, self.average.network):
                 new = {k: v for k, v in network.state_dict().items() if k.startswith(_NOISE)}
-                network.load_state_dict(new | state["average"])
-            self._load_companions(state)
+                network.load_state_dict(new | weights)
+            if state is not None:
+                self._load_companions(state)
         except RuntimeError as error:
-            raise DataError(f"{self.config.initial} is of another architecture") from error
+            raise DataError(f"{folder} is of another architecture") from error
+        if state is None:
+            self.codebook.restart()
 
     def _load_companions(self, state: Mapping[str, Any]) -> None:
         """What is beside the VQ-GAN's own weights, whichever run they come from."""
@@ -370,6 +376,10 @@ class VqGanRun:
         return warm_cosine(
             self.step, config.warmup_steps, config.steps, config.final_learning_rate_share
         )
+
+
+def _released_weights(folder: Path) -> dict[str, Tensor]:
+    return dict(TrainedVqGan.of_release(folder, read_manifest(folder)).vqgan.state_dict())
 
 
 def _on_cpu(quantized: Quantized) -> Quantized:

@@ -39,8 +39,9 @@ class VqGanTraining(BaseModel):
     Attributes:
         data: where the radiographs are.
         output: run folder; the state in it is resumed.
-        initial: run folder of the same architecture whose weights and discriminator this run
-            starts from; a decoder's noise may be new.
+        initial: run folder, release or checkpoint of the same architecture whose weights this
+            run starts from, and whose discriminator where it has one; a decoder's noise may be
+            new.
         steps: optimiser steps in all.
         adversarial_start: step from which the discriminator learns.
         discriminator_head_start: steps that it learns before the VQ-GAN hears of it. One that
