@@ -169,7 +169,13 @@ def test_published_and_assembled(
     pixels = torch.rand(2, 1, 32, 32)
     trained = TrainedGate.load(config.output).gate
     assert torch.equal(served.probabilities(pixels), trained.probabilities(pixels))
+    # The gate of a release goes into the next one, as it is.
+    publish(run, tmp_path / "next", gate=tmp_path / "release", **named)
+    one, other = (tmp_path / n / GATE_WEIGHTS for n in ("release", "next"))
+    assert one.read_bytes() == other.read_bytes()
     # Published again without: nothing of the earlier gate is left.
     publish(run, tmp_path / "release", **named)
     assert not (tmp_path / "release" / GATE_WEIGHTS).exists()
     assert assemble(tmp_path / "release", run.base, tmp_path / "plain").load_gate() is None
+    with pytest.raises(InvalidCheckpoint, match="no gate"):
+        publish(run, tmp_path / "next", gate=tmp_path / "release", **named)

@@ -121,7 +121,8 @@ def publish(
     version: str = "0.1.0",
     max_model_len: int = 2048,
     gate: Annotated[
-        Path | None, typer.Option(help="Folder of `llmcxr-train gate`; absent, there is none.")
+        Path | None,
+        typer.Option(help="Folder of `llmcxr-train gate`, or a release; absent, there is none."),
     ] = None,
     judge: Annotated[
         Path | None,

@@ -1,4 +1,4 @@
-"""What `llmcxr-train gate` leaves in its folder, read back."""
+"""What `llmcxr-train gate` leaves in its folder, or a release carries, read back."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmcxr_models.checkpoint import MANIFEST, read_manifest
 from llmcxr_models.errors import InvalidCheckpoint
 from llmcxr_models.gate import GATE_WEIGHTS, Gate, GateConfig
 from llmcxr_models.preprocess import Geometry, Preprocessing
@@ -30,11 +31,13 @@ class TrainedGate:
 
     @classmethod
     def load(cls, folder: Path) -> TrainedGate:
-        """Read `gate.json` and `gate.safetensors`.
+        """Read `gate.safetensors`, and `gate.json` or a release's `manifest.json`.
 
         Raises:
             InvalidCheckpoint: a file is missing, damaged, or does not fit the other.
         """
+        if (folder / MANIFEST).is_file():
+            return cls._of_release(folder)
         try:
             described = json.loads((folder / GATE_JSON).read_text(encoding="utf-8"))
             config = GateConfig.from_dict(described["gate"])
@@ -43,6 +46,15 @@ class TrainedGate:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InvalidCheckpoint(f"{GATE_JSON} is missing or damaged.") from error
         return cls(Gate.load(folder / GATE_WEIGHTS, config), pipeline, geometry)
+
+    @classmethod
+    def _of_release(cls, folder: Path) -> TrainedGate:
+        manifest = read_manifest(folder)
+        if manifest.gate is None:
+            raise InvalidCheckpoint("this release has no gate.")
+        seen = manifest.preprocessing
+        gate = Gate.load(folder / GATE_WEIGHTS, manifest.gate)
+        return cls(gate, seen.pipeline, seen.geometry)
 
     def check_preprocessing(self, preprocessing: Preprocessing) -> None:
         """Whether it saw pictures as the checkpoint makes them.
