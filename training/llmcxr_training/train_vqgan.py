@@ -77,8 +77,7 @@ class VqGanRun:
             decay=config.codebook_decay,
             revive_below=config.codebook_revive_below,
         )
-        trained = [p for p in self.vqgan.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adam(trained, lr=config.learning_rate, betas=(0.5, 0.9))
+        self.optimizer = _optimizer(config, self.vqgan)
         self.discriminator_optimizer = torch.optim.Adam(
             self.discriminator.parameters(),
             lr=config.discriminator_learning_rate,
@@ -102,7 +101,7 @@ class VqGanRun:
             self._start_from_initial()
             return
         self.vqgan.load_state_dict(state["vqgan"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self._load_optimizer(state["optimizer"])
         self._load_companions(state)
         self.step, self.seconds = state["step"], state["seconds"]
         # States of before there was an average start it from their weights.
@@ -129,6 +128,13 @@ class VqGanRun:
             raise DataError(f"{folder} is of another architecture") from error
         if state is None:
             self.codebook.restart()
+
+    def _load_optimizer(self, state: dict[str, Any]) -> None:
+        """The moments come from the state, the learning rates from the configuration."""
+        peaks = [group["peak"] for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(state)
+        for group, peak in zip(self.optimizer.param_groups, peaks, strict=True):
+            group["peak"] = peak
 
     def _load_companions(self, state: Mapping[str, Any]) -> None:
         """What is beside the VQ-GAN's own weights, whichever run they come from."""
@@ -186,7 +192,7 @@ class VqGanRun:
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
         pixels = self._augmented_batch(generator).to(self.device)
         for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * self._learning_rate_share()
+            group["lr"] = group["peak"] * self._learning_rate_share()
         if self._codes_are_due() and not self.frozen:
             self.vqgan.load_state_dict(self.average.state_dict())
             self._freeze_codes()
@@ -376,6 +382,18 @@ class VqGanRun:
         return warm_cosine(
             self.step, config.warmup_steps, config.steps, config.final_learning_rate_share
         )
+
+
+def _optimizer(config: VqGanTraining, vqgan: VqGan) -> torch.optim.Adam:
+    """All weights at the run's learning rate, but for the amounts of noise."""
+    trained = {name: p for name, p in vqgan.named_parameters() if p.requires_grad}
+    noise = [p for name, p in trained.items() if name.startswith(_NOISE)]
+    others = [p for name, p in trained.items() if not name.startswith(_NOISE)]
+    groups = [{"params": others, "peak": config.learning_rate}]
+    if noise:
+        peak = config.learning_rate * config.noise_learning_rate_factor
+        groups.append({"params": noise, "peak": peak})
+    return torch.optim.Adam(groups, lr=config.learning_rate, betas=(0.5, 0.9))
 
 
 def _released_weights(folder: Path) -> dict[str, Tensor]:

@@ -43,6 +43,8 @@ class VqGanTraining(BaseModel):
             run starts from, and whose discriminator where it has one; a decoder's noise may be
             new.
         steps: optimiser steps in all.
+        noise_learning_rate_factor: how much faster than all else the amounts of the decoder's noise
+            learn: they begin at zero, and are few.
         adversarial_start: step from which the discriminator learns.
         discriminator_head_start: steps that it learns before the VQ-GAN hears of it. One that
             starts together with the VQ-GAN's adversarial term is fooled before it has learnt
@@ -71,6 +73,7 @@ class VqGanTraining(BaseModel):
     steps: int = 4000
     batch_size: int = 4
     learning_rate: float = 8e-4
+    noise_learning_rate_factor: float = 10.0
     warmup_steps: int = 50
     final_learning_rate_share: float = 0.1
     gradient_weight: float = 1.0
