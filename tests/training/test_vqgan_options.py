@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tests.training.conftest import DataSet, write_lines, write_record
+from tests.training.conftest import TINY_VQGAN, DataSet, write_lines, write_record
 from tests.training.test_feature_networks import write_judge
 from tests.training.test_vqgan_training import config, prepared, same
 
@@ -162,3 +163,23 @@ def test_blocks_are_told_from_structure() -> None:
 def test_a_weighted_term_needs_its_network(term: str, data_set: DataSet, tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match=f"{term}_network"):
         config(data_set, tmp_path / "run", **{f"{term}_weight": 1.0})
+
+
+# The compiler's own.
+@pytest.mark.filterwarnings("default")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs g++")
+def test_compiled_every_weight_learns(data_set: DataSet, tmp_path: Path) -> None:
+    """Adam's first step moves each weight whose gradient is not zero, however small it is."""
+    shape = TINY_VQGAN.to_dict() | {"channel_multipliers": (1, 2), "attention_resolutions": ()}
+    moved = {}
+    for compiled in (False, True):
+        changed = {"architecture": shape, "precision": "bfloat16", "adversarial_start": 9}
+        run = prepared(config(data_set, tmp_path / str(compiled), compile=compiled, **changed))
+        before = {n: p.detach().clone() for n, p in run.vqgan.named_parameters()}
+        if compiled:
+            run.compile_blocks()
+        run.train_step()
+        after = dict(run.vqgan.named_parameters())
+        moved[compiled] = {n for n, p in before.items() if not torch.equal(p, after[n])}
+    assert moved[True] == moved[False]
+    assert "encoder.conv_in.weight" in moved[True]

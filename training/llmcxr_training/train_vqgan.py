@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from llmcxr_models.checkpoint import MANIFEST, read_manifest
-from llmcxr_models.vqgan import Quantized, VqGan, VqGanConfig
+from llmcxr_models.vqgan import Quantized, ResidualBlock, VqGan, VqGanConfig
 from llmcxr_training import vqgan_losses as losses
 from llmcxr_training.codebook import CodebookAverages
 from llmcxr_training.data import DataError, describe
@@ -167,7 +167,7 @@ class VqGanRun:
         """
         config = self.config
         if config.compile:
-            self._compile()
+            self.compile_blocks()
         Loop("vqgan", config.output, config.steps, config.save_every_seconds, 20).run(self)
 
     def after_step(self, writer: SummaryWriter | None) -> dict[str, float]:
@@ -267,11 +267,17 @@ class VqGanRun:
         wanted = {path for path, weight in terms if path is not None and weight}
         return {path: load_feature_network(path, self.device) for path in sorted(wanted)}
 
-    def _compile(self) -> None:
-        """All but the last layer: the adaptive weight is the gradient there alone."""
-        decoder = self.vqgan.decoder
-        for part in (self.vqgan.encoder, decoder.mid, *decoder.up):
-            part.compile()
+    def compile_blocks(self) -> None:
+        """Block by block: a level compiled whole, its upsampling with it, has no gradient.
+
+        Seen with torch 2.13 under bfloat16 autocast, where the gradient at such a level's input
+        came back as zeros; that of blocks is right (tested). Each has its own shape.
+        """
+        blocks = [m for m in self.vqgan.modules() if isinstance(m, ResidualBlock)]
+        # One function, so many shapes of it; beyond the limit it would not be compiled at all.
+        torch._dynamo.config.recompile_limit = max(64, 4 * len(blocks))
+        for block in blocks:
+            block.compile(dynamic=False)
 
     def _codes_are_due(self) -> bool:
         start = self.config.freeze_codes_at
