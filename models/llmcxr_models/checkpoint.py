@@ -17,9 +17,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-
 from llmcxr_models.errors import DigestMismatch, InvalidCheckpoint
 from llmcxr_models.gate import GATE_WEIGHTS, Gate, GateConfig
 from llmcxr_models.judge import JUDGE_WEIGHTS, Judge, JudgeConfig
@@ -27,6 +24,7 @@ from llmcxr_models.observations import observable_findings
 from llmcxr_models.preprocess import Geometry, Preprocessing
 from llmcxr_models.prompt import TEMPLATES, PromptBuilder
 from llmcxr_models.radiograph import Pipeline
+from llmcxr_models.stored_weights import with_weights
 from llmcxr_models.text_tokenizer import TextTokenizer
 from llmcxr_models.vocabulary import Vocabulary
 from llmcxr_models.vqgan import VqGan, VqGanConfig
@@ -188,12 +186,8 @@ class Checkpoint:
         Raises:
             InvalidCheckpoint: the weights are unreadable or of another shape.
         """
-        vqgan = VqGan(self.manifest.vqgan)
-        try:
-            vqgan.load_state_dict(load_file(self.path / VQGAN_WEIGHTS))
-        except (OSError, RuntimeError, SafetensorError) as error:
-            raise InvalidCheckpoint(f"{VQGAN_WEIGHTS} does not fit the manifest.") from error
-        return vqgan
+        path, refusal = self.path / VQGAN_WEIGHTS, f"{VQGAN_WEIGHTS} does not fit the manifest."
+        return with_weights(VqGan(self.manifest.vqgan), path, refusal)
 
     def load_gate(self) -> Gate | None:
         """The gate on pixels with its weights; None where the checkpoint has none.

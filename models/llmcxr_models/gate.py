@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llmcxr_models.errors import InvalidCheckpoint, UnsupportedRadiograph
+from llmcxr_models.stored_weights import with_weights
 
 GATE_WEIGHTS = "gate.safetensors"
 
@@ -167,11 +166,7 @@ class Gate(nn.Module):
         Raises:
             InvalidCheckpoint: the file is missing, damaged or of another shape.
         """
-        gate = cls(config)
-        try:
-            gate.load_state_dict(load_file(path))
-        except (OSError, RuntimeError, SafetensorError) as error:
-            raise InvalidCheckpoint(f"{GATE_WEIGHTS} does not fit the manifest.") from error
+        gate = with_weights(cls(config), path, f"{GATE_WEIGHTS} does not fit the manifest.")
         return gate.eval().requires_grad_(False)
 
 

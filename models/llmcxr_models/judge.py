@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llmcxr_models.errors import InvalidCheckpoint
 from llmcxr_models.oriented_gradients import channels, oriented_gradients
+from llmcxr_models.stored_weights import with_weights
 
 Normalisation = Literal["group", "batch"]
 
@@ -167,11 +166,7 @@ class Judge(nn.Module):
         Raises:
             InvalidCheckpoint: the file is missing, damaged or of another shape.
         """
-        judge = cls(config)
-        try:
-            judge.load_state_dict(load_file(path))
-        except (OSError, RuntimeError, SafetensorError) as error:
-            raise InvalidCheckpoint("the judge's files are missing or damaged.") from error
+        judge = with_weights(cls(config), path, "the judge's files are missing or damaged.")
         return judge.eval().requires_grad_(False)
 
     def is_same_as(self, other: Judge) -> bool:

@@ -33,7 +33,7 @@ from PIL import Image
 from bench_sections.asking import Answer, RawVllm, asking_vllm, closed_loop
 from bench_sections.figures import Figures
 from bench_sections.radiographs import Radiographs
-from bench_sections.ratios import median, paired_ratio
+from bench_sections.ratios import median, paired_ratio, turns
 from bench_sections.stage import Server, Stage
 from llmcxr_models.image_tokenizer import ImageTokenizer
 from llmcxr_models.observations import OBSERVABLE_FINDINGS, observable_findings
@@ -102,18 +102,17 @@ async def _questions(stage: Stage) -> Figures:
 
         for place, level in enumerate(levels):
             rates: tuple[list[float], list[float]] = ([], [])
-            for number in range(rounds):
-                for side in (0, 1) if number % 2 == 0 else (1, 0):
-                    first = ((place * rounds + number) * 2 + side) * count
-                    seeds = range(first, first + count)
-                    await closed_loop(read, seeds, level)
+            for number, side in turns(range(rounds)):
+                first = ((place * rounds + number) * 2 + side) * count
+                seeds = range(first, first + count)
+                await closed_loop(read, seeds, level)
 
-                    async def look(seed: int, together: bool = side == 1) -> Answer:
-                        asked = [raw.prompts.yes_or_no(images[seed], f.question) for f in findings]
-                        return await raw.look(asked, together=together)
+                async def look(seed: int, together: bool = side == 1) -> Answer:
+                    asked = [raw.prompts.yes_or_no(images[seed], f.question) for f in findings]
+                    return await raw.look(asked, together=together)
 
-                    batch = await closed_loop(look, seeds, level)
-                    rates[side].append(batch.tokens_per_second)
+                batch = await closed_loop(look, seeds, level)
+                rates[side].append(batch.tokens_per_second)
             found[str(level)] = _compared(*rates)
     return found
 
@@ -121,15 +120,14 @@ async def _questions(stage: Stage) -> Figures:
 async def _images(stage: Stage, sides: tuple[RawVllm, RawVllm]) -> Figures:
     rounds, levels = (2, (1, 4)) if stage.quick else (4, (1, 16))
     rates: dict[int, tuple[list[float], list[float]]] = {n: ([], []) for n in levels}
-    for number in range(-1, rounds):  # the first round only fills caches
-        for side in (0, 1) if number % 2 == 0 else (1, 0):
-            for level in levels:
-                await asyncio.sleep(_PAUSE_SECONDS)
-                first = 1000 * (2 * number + 2 + side) + 100 * level
-                seeds = range(first, first + level)
-                batch = await closed_loop(sides[side].image, seeds, level)
-                if number >= 0:
-                    rates[level][side].append(batch.tokens_per_second)
+    for number, side in turns(range(-1, rounds)):  # the first round only fills caches
+        for level in levels:
+            await asyncio.sleep(_PAUSE_SECONDS)
+            first = 1000 * (2 * number + 2 + side) + 100 * level
+            seeds = range(first, first + level)
+            batch = await closed_loop(sides[side].image, seeds, level)
+            if number >= 0:
+                rates[level][side].append(batch.tokens_per_second)
     return {str(level): _compared(*both) for level, both in rates.items()}
 
 
@@ -160,15 +158,14 @@ async def _reports(stage: Stage, sides: tuple[RawVllm, RawVllm]) -> Figures:
     found: Figures = {}
     for place, level in enumerate(levels):
         rates: tuple[list[float], list[float]] = ([], [])
-        for number in range(rounds):
+        for number, side in turns(range(rounds)):
             first = (place * rounds + number) * count
-            for side in (0, 1) if number % 2 == 0 else (1, 0):
 
-                async def ask(seed: int, raw: RawVllm = sides[side]) -> Answer:
-                    return await raw.ask(_unforbidden(raw, images[seed]), Sampling(seed, 0.0))
+            async def ask(seed: int, raw: RawVllm = sides[side]) -> Answer:
+                return await raw.ask(_unforbidden(raw, images[seed]), Sampling(seed, 0.0))
 
-                batch = await closed_loop(ask, range(first, first + count), level)
-                rates[side].append(batch.tokens_per_second)
+            batch = await closed_loop(ask, range(first, first + count), level)
+            rates[side].append(batch.tokens_per_second)
         found[str(level)] = _compared(*rates)
     return found
 

@@ -29,7 +29,7 @@ from bench_sections.asking import (
     text_of,
 )
 from bench_sections.figures import Figures
-from bench_sections.ratios import median, paired_ratio, percentiles
+from bench_sections.ratios import median, paired_ratio, percentiles, turns
 from bench_sections.stage import Server, Stage
 
 SECONDS = 1200
@@ -66,12 +66,11 @@ async def _alternate(asks: Sequence[Ask], rounds: int, count: int, at_once: int)
     """Rates of vLLM alone and of the gateway, in rounds of changing order."""
     rates: tuple[list[float], list[float]] = ([], [])
     await closed_loop(asks[0], range(90_000, 90_000 + at_once), at_once)
-    for number in range(rounds):
-        for side in (0, 1) if number % 2 == 0 else (1, 0):
-            # Seeds that the other side has not asked for, or vLLM would know its prompts.
-            first = (2 * number + side) * count
-            batch = await closed_loop(asks[side], range(first, first + count), at_once)
-            rates[side].append(batch.tokens_per_second)
+    for number, side in turns(range(rounds)):
+        # Seeds that the other side has not asked for, or vLLM would know its prompts.
+        first = (2 * number + side) * count
+        batch = await closed_loop(asks[side], range(first, first + count), at_once)
+        rates[side].append(batch.tokens_per_second)
     return {
         "requests": count,
         "vllm_tokens_per_second": median(rates[0]),

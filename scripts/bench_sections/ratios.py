@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,3 +49,12 @@ def median(values: Sequence[float]) -> float:
 def _short(value: float) -> float:
     """Four digits; more than any of these figures deserves would only make diffs."""
     return float(f"{value:.4g}")
+
+
+def turns(rounds: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Each round's number with both sides, 0 first in even rounds and 1 first in odd ones.
+
+    So neither side is always the one that the other has warmed the machine for.
+    """
+    for number in rounds:
+        yield from ((number, side) for side in ((0, 1) if number % 2 == 0 else (1, 0)))

@@ -13,7 +13,6 @@ from pathlib import Path
 from transformers import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from llmcxr_models.checkpoint import read_manifest
 from llmcxr_models.image_tokenizer import ImageTokenizer
 from llmcxr_models.prompt import TEMPLATES, PromptBuilder
 from llmcxr_models.text_tokenizer import TextTokenizer
@@ -197,7 +196,7 @@ def check_vqgan(config: Finetuning, trained: TrainedVqGan) -> None:
 def _codes_of(folder: Path) -> str | None:
     """What decided the codes that a run or a release was trained on, where it says so."""
     if (folder / DELTA).is_file():
-        return TrainedVqGan.of_release(folder, read_manifest(folder)).code_digest
+        return TrainedVqGan.of_release(folder).code_digest
     record = folder / _CODES_DIGEST
     return record.read_text().strip() if record.is_file() else None
 

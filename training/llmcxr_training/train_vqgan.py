@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from llmcxr_models.checkpoint import MANIFEST, read_manifest
+from llmcxr_models.checkpoint import MANIFEST
 from llmcxr_models.vqgan import Quantized, ResidualBlock, VqGan, VqGanConfig
 from llmcxr_training import vqgan_losses as losses
 from llmcxr_training.codebook import CodebookAverages
@@ -403,7 +403,7 @@ def _optimizer(config: VqGanTraining, vqgan: VqGan) -> torch.optim.Adam:
 
 
 def _released_weights(folder: Path) -> dict[str, Tensor]:
-    return dict(TrainedVqGan.of_release(folder, read_manifest(folder)).vqgan.state_dict())
+    return dict(TrainedVqGan.of_release(folder).vqgan.state_dict())
 
 
 def _on_cpu(quantized: Quantized) -> Quantized:

@@ -18,7 +18,7 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from llmcxr_models.checkpoint import VQGAN_WEIGHTS, Manifest
+from llmcxr_models.checkpoint import VQGAN_WEIGHTS, Checkpoint
 from llmcxr_models.preprocess import Geometry, Preprocessing
 from llmcxr_models.radiograph import Pipeline
 from llmcxr_models.vqgan import VqGan, VqGanConfig
@@ -73,11 +73,14 @@ class TrainedVqGan:
         return cls(vqgan.eval(), preprocessing, digest)
 
     @classmethod
-    def of_release(cls, folder: Path, manifest: Manifest) -> TrainedVqGan:
-        """That of a release or a checkpoint directory, described in its manifest."""
-        vqgan = VqGan(manifest.vqgan)
-        vqgan.load_state_dict(load_file(folder / VQGAN_WEIGHTS))
-        preprocessing = manifest.preprocessing
+    def of_release(cls, folder: Path) -> TrainedVqGan:
+        """That of a release or a checkpoint directory, described in its manifest.
+
+        Raises:
+            InvalidCheckpoint: manifest or weights are missing, damaged or do not fit.
+        """
+        released = Checkpoint.open(folder, verify=False)
+        vqgan, preprocessing = released.load_vqgan(), released.manifest.preprocessing
         names = {"pipeline": preprocessing.pipeline.value, "geometry": preprocessing.geometry.value}
         return cls(vqgan.eval(), preprocessing, _code_digest(vqgan, names))
 
