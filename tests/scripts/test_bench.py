@@ -276,6 +276,10 @@ class TestOfficial:
         assert tokens > 0
 
 
+def test_sides_take_turns_to_be_first():
+    assert list(ratios.turns(range(-1, 2))) == [(-1, 1), (-1, 0), (0, 0), (0, 1), (1, 1), (1, 0)]
+
+
 def test_no_two_radiographs_are_alike():
     from bench_sections.radiographs import Radiographs
 
