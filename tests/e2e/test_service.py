@@ -12,6 +12,7 @@ import os
 import random
 import signal
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -86,14 +87,19 @@ def test_many_sampled_reports_at_once_do_not_take_vllm_down(service: RunningServ
     """Together their prompts are longer than what vLLM reads in one step."""
     dicom = (ROOT / "samples" / "example-patient.dcm").read_bytes()
 
-    def report(seed: int) -> int:
+    def report(seed: int) -> str:
         options = {"seed": str(seed), "temperature": "0.9", "max_tokens": "4"}
-        return service.client.post(
+        response = service.client.post(
             "/generate-report", files={"file": ("x.dcm", dicom)}, data=options
-        ).status_code
+        )
+        return "answered" if response.status_code == 200 else str(response.json()["reason"])
 
     with ThreadPoolExecutor(24) as pool:
-        assert set(pool.map(report, range(24))) == {200}
+        said = Counter(pool.map(report, range(24)))
+    # A slow or busy machine may not take them all.
+    assert set(said) <= {"answered", "too-late"}
+    assert said["answered"] >= 8
+    assert report(24) == "answered"
 
 
 def test_clients_that_go_away_free_vllm(service: RunningService) -> None:
