@@ -1,7 +1,7 @@
 #!/bin/sh
-# How models/demo 0.2.0 was made from 0.1.1: SmolLM2-135M-Instruct that reads and draws frontal
-# radiographs, learnt from the Indiana University collection. Two to three hours on two cores.
-# (How 0.1.1 was made, an hour on two cores, is in its model card, and cannot be run again step by
+# The recipe of the next models/demo, 0.2.0, from 0.1.1: SmolLM2-135M-Instruct that reads and draws
+# frontal radiographs, learnt from the Indiana University collection. Hours on two cores. Not run
+# to its end yet. (How 0.1.1 was made is in its model card, and cannot be run again step by
 # step.) Every command goes on from what its run folder holds, so this may be stopped and started
 # at will.
 #
@@ -11,8 +11,7 @@
 # Seeds: 0 for the judge of the loss and stage 1, 1 for the decoder and stage 2, 7 for the judge
 # that measures. On one processor, a number of threads, and a version of torch a run's result is
 # the same bit for bit, interrupted or not; elsewhere sums are rounded otherwise, and the weights
-# differ while the figures agree. Merging is exact everywhere: a release has one checkpoint. What
-# the run of the shipped release did otherwise is in its model card.
+# differ while the figures agree. Merging is exact everywhere: a release has one checkpoint.
 set -eu
 export OMP_WAIT_POLICY=PASSIVE
 
@@ -23,7 +22,7 @@ instructions=../shared/data/text/user_oriented_instructions.jsonl
 
 # 1. Where it starts: the release before, out of this repository's history.
 start=runs/demo/release-0.1.1
-if [ ! -d "$start" ]; then
+if [ ! -f "$start/vqgan.safetensors" ]; then
     mkdir -p "$start"
     git archive 7e6a1d9 models/demo | tar -x -C "$start" --strip-components=2
 fi
@@ -44,8 +43,8 @@ train vqgan training/configs/vqgan-demo-decoder.toml
     train self-instruct "$base" "$instructions" runs/demo/self-instruct.jsonl --count 800
 
 # 5. Language model, two stages: every image is encoded once in two versions, then adapters and
-#    image rows learn: 40 % radiograph to text, 40 % report to radiograph, 20 % plain
-#    instructions, loss on the response.
+#    image rows learn radiograph to text, report to radiograph and plain instructions (shares:
+#    `mixing` of each stage), loss on the response.
 train finetune training/configs/finetune-demo-stage1.toml
 train finetune training/configs/finetune-demo-stage2.toml
 

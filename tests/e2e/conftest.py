@@ -59,6 +59,8 @@ def start_service(log: Path) -> tuple[subprocess.Popen[bytes], str]:
         "LLMCXR_OPEN": "true",
         "LLMCXR_PORT": str(port),
         "LLMCXR_VLLM_EAGER": "true",
+        # A slow or busy machine must not refuse what a test asks as "too late".
+        "LLMCXR_REQUEST_TIMEOUT_SECONDS": "3000",
     }
     with log.open("wb") as output:
         process = subprocess.Popen(

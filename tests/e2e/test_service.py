@@ -12,7 +12,6 @@ import os
 import random
 import signal
 import time
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -87,19 +86,14 @@ def test_many_sampled_reports_at_once_do_not_take_vllm_down(service: RunningServ
     """Together their prompts are longer than what vLLM reads in one step."""
     dicom = (ROOT / "samples" / "example-patient.dcm").read_bytes()
 
-    def report(seed: int) -> str:
+    def report(seed: int) -> int:
         options = {"seed": str(seed), "temperature": "0.9", "max_tokens": "4"}
-        response = service.client.post(
+        return service.client.post(
             "/generate-report", files={"file": ("x.dcm", dicom)}, data=options
-        )
-        return "answered" if response.status_code == 200 else str(response.json()["reason"])
+        ).status_code
 
     with ThreadPoolExecutor(24) as pool:
-        said = Counter(pool.map(report, range(24)))
-    # A slow or busy machine may not take them all.
-    assert set(said) <= {"answered", "too-late"}
-    assert said["answered"] >= 8
-    assert report(24) == "answered"
+        assert set(pool.map(report, range(24))) == {200}
 
 
 def test_clients_that_go_away_free_vllm(service: RunningService) -> None:

@@ -166,7 +166,8 @@ def test_a_weighted_term_needs_its_network(term: str, data_set: DataSet, tmp_pat
 
 
 # The compiler's own.
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 @pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs g++")
 def test_compiled_every_weight_learns(data_set: DataSet, tmp_path: Path) -> None:
     """Adam's first step moves each weight whose gradient is not zero, however small it is."""

@@ -31,7 +31,7 @@ from llmcxr_training.merge import DELTA, Delta
 from llmcxr_training.precision import Precision, autocast, resolve_precision
 from llmcxr_training.processes import Processes
 from llmcxr_training.refinement import Refinement
-from llmcxr_training.run_state import load_state, save_state
+from llmcxr_training.run_state import load_moments, load_state, save_state
 from llmcxr_training.training_loop import Loop, describe_run
 
 _log = logging.getLogger(__name__)
@@ -194,7 +194,8 @@ class FinetuningRun:
         if self.processes.is_sharded:
             self.processes.load_shards(self.config.output, state["shards"])
         else:
-            self._load_optimizer(state["optimizer"])
+            keep = ("peak", "betas", "weight_decay")
+            load_moments(self.optimizer, state["optimizer"], keep)
         self.step, self.seconds = state["step"], state["seconds"]
         _log.info("resumed at step %d", self.step)
 
@@ -322,14 +323,6 @@ class FinetuningRun:
         with autocast(self.device, dtype):
             losses: Losses = self.wrapped(*batch)
         return losses
-
-    def _load_optimizer(self, state: dict[str, Any]) -> None:
-        """The moments come from the state, the settings from the configuration."""
-        names = ("peak", "betas", "weight_decay")
-        settings = [{n: group[n] for n in names} for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(state)
-        for group, wanted in zip(self.optimizer.param_groups, settings, strict=True):
-            group.update(wanted)
 
     def _learning_rate_share(self) -> float:
         config = self.config

@@ -43,6 +43,18 @@ def load_state(folder: Path) -> dict[str, Any] | None:
     return state
 
 
+def load_moments(
+    optimizer: torch.optim.Optimizer, state: dict[str, Any], keep: tuple[str, ...]
+) -> None:
+    """The moments come from `state`; the settings named in `keep` stay the optimiser's own, so
+    that what a configuration has changed since is obeyed.
+    """
+    settings = [{name: group[name] for name in keep} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, wanted in zip(optimizer.param_groups, settings, strict=True):
+        group.update(wanted)
+
+
 def save_weights(
     path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None
 ) -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from llmcxr_models.checkpoint import MANIFEST
+from llmcxr_models.checkpoint import MANIFEST, Checkpoint
 from llmcxr_models.vqgan import Quantized, ResidualBlock, VqGan, VqGanConfig
 from llmcxr_training import vqgan_losses as losses
 from llmcxr_training.codebook import CodebookAverages
@@ -29,8 +29,14 @@ from llmcxr_training.feature_networks import FeatureNetwork, load_feature_networ
 from llmcxr_training.learning_rate import warm_cosine
 from llmcxr_training.pixel_cache import PixelCache
 from llmcxr_training.precision import autocast, resolve_device, resolve_precision
-from llmcxr_training.run_state import git_state, load_state, save_state, seed_everything
-from llmcxr_training.trained_vqgan import TrainedVqGan, export_vqgan
+from llmcxr_training.run_state import (
+    git_state,
+    load_moments,
+    load_state,
+    save_state,
+    seed_everything,
+)
+from llmcxr_training.trained_vqgan import export_vqgan
 from llmcxr_training.training_loop import Loop, describe_run
 from llmcxr_training.vqgan_preview import picture_grid, preview_rows, reconstruction_quality
 from llmcxr_training.vqgan_settings import VqGanTraining
@@ -101,7 +107,7 @@ class VqGanRun:
             self._start_from_initial()
             return
         self.vqgan.load_state_dict(state["vqgan"])
-        self._load_optimizer(state["optimizer"])
+        load_moments(self.optimizer, state["optimizer"], keep=("peak",))
         self._load_companions(state)
         self.step, self.seconds = state["step"], state["seconds"]
         # States of before there was an average start it from their weights.
@@ -115,34 +121,23 @@ class VqGanRun:
         if folder is None:
             return
         state = load_state(folder)
-        if state is None and not (folder / MANIFEST).is_file():
-            raise DataError(f"{folder} holds no state of a VQ-GAN run, and is no release")
         weights = _released_weights(folder) if state is None else state["average"]
         try:
             for network in (self.vqgan, self.average.network):
                 new = {k: v for k, v in network.state_dict().items() if k.startswith(_NOISE)}
                 network.load_state_dict(new | weights)
+            self.codebook.restart()
             if state is not None:
                 self._load_companions(state)
         except RuntimeError as error:
             raise DataError(f"{folder} is of another architecture") from error
-        if state is None:
-            self.codebook.restart()
-
-    def _load_optimizer(self, state: dict[str, Any]) -> None:
-        """The moments come from the state, the learning rates from the configuration."""
-        peaks = [group["peak"] for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(state)
-        for group, peak in zip(self.optimizer.param_groups, peaks, strict=True):
-            group["peak"] = peak
 
     def _load_companions(self, state: Mapping[str, Any]) -> None:
         """What is beside the VQ-GAN's own weights, whichever run they come from."""
         self.codebook.load_state_dict(state["codebook"])
         self.discriminator.load_state_dict(state["discriminator"])
-        self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
-        for group in self.discriminator_optimizer.param_groups:
-            group["lr"] = self.config.discriminator_learning_rate  # a changed one is obeyed
+        moments = state["discriminator_optimizer"]
+        load_moments(self.discriminator_optimizer, moments, keep=("lr",))
 
     def save(self) -> None:
         """Write the state to resume from."""
@@ -403,7 +398,9 @@ def _optimizer(config: VqGanTraining, vqgan: VqGan) -> torch.optim.Adam:
 
 
 def _released_weights(folder: Path) -> dict[str, Tensor]:
-    return dict(TrainedVqGan.of_release(folder).vqgan.state_dict())
+    if not (folder / MANIFEST).is_file():
+        raise DataError(f"{folder} holds no state of a VQ-GAN run, and is no release")
+    return dict(Checkpoint.open(folder, verify=False).load_vqgan().state_dict())
 
 
 def _on_cpu(quantized: Quantized) -> Quantized:

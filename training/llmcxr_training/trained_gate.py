@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmcxr_models.checkpoint import MANIFEST, read_manifest
+from llmcxr_models.checkpoint import MANIFEST, Checkpoint
 from llmcxr_models.errors import InvalidCheckpoint
 from llmcxr_models.gate import GATE_WEIGHTS, Gate, GateConfig
 from llmcxr_models.preprocess import Geometry, Preprocessing
@@ -49,11 +49,10 @@ class TrainedGate:
 
     @classmethod
     def _of_release(cls, folder: Path) -> TrainedGate:
-        manifest = read_manifest(folder)
-        if manifest.gate is None:
+        released = Checkpoint.open(folder, verify=False)
+        gate, seen = released.load_gate(), released.manifest.preprocessing
+        if gate is None:
             raise InvalidCheckpoint("this release has no gate.")
-        seen = manifest.preprocessing
-        gate = Gate.load(folder / GATE_WEIGHTS, manifest.gate)
         return cls(gate, seen.pipeline, seen.geometry)
 
     def check_preprocessing(self, preprocessing: Preprocessing) -> None:
