@@ -137,6 +137,8 @@ def test_a_release_s_decoder_learns_on(data_set: DataSet, tmp_path: Path) -> Non
     run = prepared(config(data_set, tmp_path / "free", initial=release))
     run.resume()
     assert torch.equal(run.codebook.sums, one.vqgan.quantize.embedding.weight)
+    with pytest.raises(DataError, match="prepared otherwise"):
+        train_vqgan(config(data_set, tmp_path / "other", initial=release, geometry="centre-crop"))
 
 
 def test_a_start_from_no_run_or_another_architecture_is_refused(

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from llmcxr_models.checkpoint import MANIFEST, Checkpoint
+from llmcxr_models.checkpoint import MANIFEST
 from llmcxr_models.vqgan import Quantized, ResidualBlock, VqGan, VqGanConfig
 from llmcxr_training import vqgan_losses as losses
 from llmcxr_training.codebook import CodebookAverages
@@ -36,7 +36,7 @@ from llmcxr_training.run_state import (
     save_state,
     seed_everything,
 )
-from llmcxr_training.trained_vqgan import export_vqgan
+from llmcxr_training.trained_vqgan import TrainedVqGan, export_vqgan
 from llmcxr_training.training_loop import Loop, describe_run
 from llmcxr_training.vqgan_preview import picture_grid, preview_rows, reconstruction_quality
 from llmcxr_training.vqgan_settings import VqGanTraining
@@ -121,16 +121,24 @@ class VqGanRun:
         if folder is None:
             return
         state = load_state(folder)
-        weights = _released_weights(folder) if state is None else state["average"]
+        weights = self._released_weights(folder) if state is None else state["average"]
         try:
             for network in (self.vqgan, self.average.network):
                 new = {k: v for k, v in network.state_dict().items() if k.startswith(_NOISE)}
-                network.load_state_dict(new | weights)
+                network.load_state_dict(new | dict(weights))
             self.codebook.restart()
             if state is not None:
                 self._load_companions(state)
         except RuntimeError as error:
             raise DataError(f"{folder} is of another architecture") from error
+
+    def _released_weights(self, folder: Path) -> Mapping[str, Tensor]:
+        if not (folder / MANIFEST).is_file():
+            raise DataError(f"{folder} holds no state of a VQ-GAN run, and is no release")
+        released = TrainedVqGan.of_release(folder)
+        if released.preprocessing != self.config.preprocessing:
+            raise DataError(f"the radiographs of {folder} are prepared otherwise")
+        return released.vqgan.state_dict()
 
     def _load_companions(self, state: Mapping[str, Any]) -> None:
         """What is beside the VQ-GAN's own weights, whichever run they come from."""
@@ -395,12 +403,6 @@ def _optimizer(config: VqGanTraining, vqgan: VqGan) -> torch.optim.Adam:
         peak = config.learning_rate * config.noise_learning_rate_factor
         groups.append({"params": noise, "peak": peak})
     return torch.optim.Adam(groups, lr=config.learning_rate, betas=(0.5, 0.9))
-
-
-def _released_weights(folder: Path) -> dict[str, Tensor]:
-    if not (folder / MANIFEST).is_file():
-        raise DataError(f"{folder} holds no state of a VQ-GAN run, and is no release")
-    return dict(Checkpoint.open(folder, verify=False).load_vqgan().state_dict())
 
 
 def _on_cpu(quantized: Quantized) -> Quantized:
