@@ -44,6 +44,18 @@ def test_feature_matching_moves_the_reconstruction_only() -> None:
     assert float(fake.grad.abs().sum()) > 0
 
 
+def test_fine_structure_is_hardly_seen_through_a_blur() -> None:
+    lines = torch.cos(torch.arange(64) * (2 * torch.pi / 4)).expand(1, 2, 64, 64)
+    wide = torch.cos(torch.arange(64) * (2 * torch.pi / 32)).expand(1, 2, 64, 64)
+    seen = losses.blurred(torch.cat([lines, wide]), 1.5)
+    assert seen.shape == (2, 2, 64, 64)
+    # A Gaussian of s pixels leaves exp(-2 (pi s / w)^2) of a wave of w pixels.
+    inner = seen[..., 8:-8].abs().amax(dim=(1, 2, 3))
+    assert inner[0] == pytest.approx(0.0622, abs=0.01)
+    assert inner[1] == pytest.approx(0.9576, abs=0.01)
+    assert losses.blurred(lines, 0.0) is lines
+
+
 def test_texture_loss_dislikes_blur_and_grids_but_not_a_small_shift() -> None:
     waves = torch.sin(torch.arange(64.0) * 2 * torch.pi / 16)
     picture = 0.2 * waves.view(1, 1, 1, 64) + 0.2 * waves.view(1, 1, 64, 1)

@@ -309,8 +309,9 @@ class VqGanRun:
         self, pixels: Tensor, reconstructed: Tensor, metrics: dict[str, float]
     ) -> Tensor:
         config = self.config
-        pixel_loss = losses.reconstruction_loss(pixels, reconstructed)
-        edge_loss = losses.gradient_loss(pixels, reconstructed)
+        seen = [losses.blurred(p, config.reconstruction_blur) for p in (pixels, reconstructed)]
+        pixel_loss = losses.reconstruction_loss(*seen)
+        edge_loss = losses.gradient_loss(*seen)
         metrics |= {"l1": pixel_loss.item(), "edge": edge_loss.item()}
         total = pixel_loss + config.gradient_weight * edge_loss
         if config.texture_weight:

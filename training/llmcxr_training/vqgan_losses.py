@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -12,6 +13,20 @@ from llmcxr_models.vqgan import Quantized
 
 _SMALL = 1e-6
 _LEAST_CONTRAST = 0.01  # about one grey level: noise below it is not worth a gradient
+
+
+def blurred(pixels: Tensor, deviation: float) -> Tensor:
+    """Through a Gaussian of `deviation` pixels, cut at three of them; (B, C, S, S) as it was."""
+    if not deviation:
+        return pixels
+    reach = math.ceil(3 * deviation)
+    places = torch.arange(-reach, reach + 1, dtype=pixels.dtype, device=pixels.device)
+    weights = torch.softmax(-places.square() / (2 * deviation**2), dim=0)
+    channels = pixels.shape[1]
+    row = weights.repeat(channels, 1, 1, 1)
+    padded = F.pad(pixels, (reach, reach, reach, reach), mode="reflect")
+    along = F.conv2d(padded, row, groups=channels)
+    return F.conv2d(along, row.transpose(-1, -2), groups=channels)
 
 
 def reconstruction_loss(pixels: Tensor, reconstructed: Tensor) -> Tensor:

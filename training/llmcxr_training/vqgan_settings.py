@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from llmcxr_models.preprocess import Geometry, Preprocessing
 from llmcxr_models.radiograph import Pipeline
@@ -49,6 +49,10 @@ class VqGanTraining(BaseModel):
         discriminator_head_start: steps that it learns before the VQ-GAN hears of it. One that
             starts together with the VQ-GAN's adversarial term is fooled before it has learnt
             anything, and its adaptive weight then amplifies noise.
+        reconstruction_blur: standard deviation, in pixels, of the Gaussian through which the
+            differences of pixels and of their gradients are seen; 0 for none. Finer structure is
+            left to texture and adversary: of what cannot be in quite the right place, these
+            differences would rather have nothing.
         gradient_weight: of the difference of first spatial differences.
         texture_weight: of the difference of local contrast; see `texture_loss`.
         perceptual_network: judge's folder or TorchXRayVision file for the perceptual term.
@@ -76,6 +80,7 @@ class VqGanTraining(BaseModel):
     noise_learning_rate_factor: float = 10.0
     warmup_steps: int = 50
     final_learning_rate_share: float = 0.1
+    reconstruction_blur: float = Field(default=0.0, ge=0.0)
     gradient_weight: float = 1.0
     texture_weight: float = 0.0
     perceptual_network: Path | None = None
