@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from llmcxr_models.preprocess import Geometry
-from llmcxr_models.radiograph import Pipeline
 from llmcxr_training.datasets import Data
+from llmcxr_training.image_training import ImageTraining
 
 
-class GateTraining(BaseModel):
+class GateTraining(ImageTraining):
     """Everything that a gate's run depends on.
 
     Attributes:
@@ -19,22 +18,15 @@ class GateTraining(BaseModel):
         shift: radiographs of other hospitals, for measuring alone.
         pictures: folder of pictures that are no chest radiographs, `train/KIND/` and
             `test/KIND/`; absent, only drawn ones are learnt from.
-        output: folder to write.
-        pipeline: of the checkpoint that the gate is for, as are `geometry` and `image_size`.
+        image_size: of the checkpoint that the gate is for, as are `pipeline` and `geometry`.
         crops_each: pieces taken of each of `pictures`.
         drawn_each: pictures drawn of each kind: noise, gradients, documents.
         keep: share of the val split's frontal radiographs that must not be refused.
         keep_without_doubt: share of them that must be answered without a warning.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    data: Data
     shift: Data | None = None
     pictures: Path | None = None
-    output: Path
-    pipeline: Pipeline = Pipeline.DISPLAY
-    geometry: Geometry = Geometry.SQUASH
     image_size: int = 256
     input_size: int = 64
     widths: tuple[int, ...] = (16, 32, 64, 96)
@@ -47,5 +39,3 @@ class GateTraining(BaseModel):
     warmup_steps: int = 50
     keep: float = Field(default=0.995, gt=0.5, le=1.0)
     keep_without_doubt: float = Field(default=0.98, gt=0.5, le=1.0)
-    seed: int = 0
-    threads: int | None = None

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import BaseModel, ConfigDict
 
 from llmcxr_models.finding_mentions import NO_FINDING, SUPPORT_DEVICES
 from llmcxr_models.judge import Normalisation
-from llmcxr_models.preprocess import Geometry
-from llmcxr_models.radiograph import Pipeline
-from llmcxr_training.datasets import Data
+from llmcxr_training.image_training import ImageTraining
 from llmcxr_training.judge_pictures import JudgeAugmentation
 from llmcxr_training.precision import Precision
 
@@ -29,12 +25,10 @@ class JudgeArchitecture(BaseModel):
     normalisation: Normalisation = "group"
 
 
-class JudgeTraining(BaseModel):
+class JudgeTraining(ImageTraining):
     """Everything that a judge's run depends on.
 
     Attributes:
-        data: where the radiographs are.
-        output: run folder; the state in it is resumed.
         findings: what is learnt; fixed in advance, never chosen by the test split.
         steps: optimiser steps in all.
         largest_positive_weight: limit of the weight of a finding's positives, which else is
@@ -47,12 +41,6 @@ class JudgeTraining(BaseModel):
         save_every_seconds: a killed run loses at most this much.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    data: Data
-    output: Path
-    pipeline: Pipeline = Pipeline.DISPLAY
-    geometry: Geometry = Geometry.SQUASH
     image_size: int = 256
     findings: tuple[str, ...] = (
         NO_FINDING,
@@ -78,8 +66,6 @@ class JudgeTraining(BaseModel):
     least_val_positives: int = 10
     validate_every_steps: int = 250
     measures: bool = False
-    seed: int = 0
     device: str = "auto"
     precision: Precision = "auto"
-    threads: int | None = None
     save_every_seconds: float = 120.0

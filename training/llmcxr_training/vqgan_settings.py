@@ -7,10 +7,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from llmcxr_models.preprocess import Geometry, Preprocessing
-from llmcxr_models.radiograph import Pipeline
-from llmcxr_training.datasets import Data
+from llmcxr_models.preprocess import Preprocessing
 from llmcxr_training.encode_images import Augmentation
+from llmcxr_training.image_training import ImageTraining
 from llmcxr_training.precision import Precision
 
 
@@ -33,12 +32,10 @@ class VqGanArchitecture(BaseModel):
     decoder_noise: bool = False
 
 
-class VqGanTraining(BaseModel):
+class VqGanTraining(ImageTraining):
     """Everything that a VQ-GAN run depends on.
 
     Attributes:
-        data: where the radiographs are.
-        output: run folder; the state in it is resumed.
         initial: run folder, release or checkpoint of the same architecture whose weights this
             run starts from, and whose discriminator where it has one; a decoder's noise may be
             new.
@@ -66,13 +63,7 @@ class VqGanTraining(BaseModel):
         save_every_seconds: a killed run loses at most this much.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    data: Data
-    output: Path
     initial: Path | None = None
-    pipeline: Pipeline = Pipeline.DISPLAY
-    geometry: Geometry = Geometry.SQUASH
     architecture: VqGanArchitecture = VqGanArchitecture()
     steps: int = 4000
     batch_size: int = 4
@@ -99,10 +90,8 @@ class VqGanTraining(BaseModel):
     average_decay: float = 0.998
     freeze_codes_at: int | None = None
     augmentation: Augmentation = Augmentation()
-    seed: int = 0
     device: str = "auto"
     precision: Precision = "auto"
-    threads: int | None = None
     compile: bool = False
     save_every_seconds: float = 120.0
     preview_every_steps: int = 250
