@@ -73,7 +73,7 @@ def test_unreadable_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_full_fine_tuning_can_be_asked_for() -> None:
-    file = CONFIGS / "finetune-demo.toml"
+    file = CONFIGS / "finetune-demo-stage1.toml"
     config = read_config(file, Finetuning, ["lora=none", "mixing.normal_share=none"])
     assert config.lora is None
     assert config.mixing.normal_share is None
