@@ -74,7 +74,10 @@ def test_unreadable_files_are_refused(tmp_path: Path) -> None:
 
 def test_full_fine_tuning_can_be_asked_for() -> None:
     file = CONFIGS / "finetune-demo-stage1.toml"
-    config = read_config(file, Finetuning, ["lora=none", "mixing.normal_share=none"])
+    overrides = ["lora=none", "mixing.normal_share=none"]
+    with pytest.raises(ConfigError, match="anchor_weight needs adapters"):
+        read_config(file, Finetuning, overrides)
+    config = read_config(file, Finetuning, [*overrides, "anchor_weight=0"])
     assert config.lora is None
     assert config.mixing.normal_share is None
     assert read_config(file, Finetuning, []).lora is not None
