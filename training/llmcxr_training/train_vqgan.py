@@ -125,20 +125,20 @@ class VqGanRun:
         try:
             for network in (self.vqgan, self.average.network):
                 new = {k: v for k, v in network.state_dict().items() if k.startswith(_NOISE)}
-                network.load_state_dict(new | dict(weights))
+                network.load_state_dict(new | weights)
             self.codebook.restart()
             if state is not None:
                 self._load_companions(state)
         except RuntimeError as error:
             raise DataError(f"{folder} is of another architecture") from error
 
-    def _released_weights(self, folder: Path) -> Mapping[str, Tensor]:
+    def _released_weights(self, folder: Path) -> dict[str, Tensor]:
         if not (folder / MANIFEST).is_file():
             raise DataError(f"{folder} holds no state of a VQ-GAN run, and is no release")
         released = TrainedVqGan.of_release(folder)
         if released.preprocessing != self.config.preprocessing:
             raise DataError(f"the radiographs of {folder} are prepared otherwise")
-        return released.vqgan.state_dict()
+        return dict(released.vqgan.state_dict())
 
     def _load_companions(self, state: Mapping[str, Any]) -> None:
         """What is beside the VQ-GAN's own weights, whichever run they come from."""
