@@ -24,6 +24,7 @@ from llmcxr_training.compute import Budget
 from llmcxr_training.data import DataError
 from llmcxr_training.datasets import Data
 from llmcxr_training.encode_images import Augmentation
+from llmcxr_training.finding_steps import FindingSteps, FindingTeacher
 from llmcxr_training.instructions import Example, Examples, Mixing
 from llmcxr_training.language_model import ImageTextModel, Lora, Losses
 from llmcxr_training.learning_rate import warm_cosine
@@ -63,6 +64,8 @@ class Finetuning(BaseModel):
             the base model does, over the tokens of plain instructions and plain text (learning
             without forgetting, arXiv 1606.09282); with adapters only.
         anchor_from_step: when it begins.
+        finding_steps: teach the lower layers to see findings between two steps; None for not.
+            One process only.
         gradient_checkpointing: compute activations twice rather than keep them.
         compile: generate code for this processor first (needs a C++ compiler, or Triton).
         precision: of the arithmetic; DeepSpeed's own setting where DeepSpeed is used.
@@ -104,6 +107,7 @@ class Finetuning(BaseModel):
     gradient_clip: float = 1.0
     anchor_weight: float = Field(default=0.0, ge=0.0)
     anchor_from_step: int = Field(default=0, ge=0)
+    finding_steps: FindingSteps | None = None
     gradient_checkpointing: bool = False
     compile: bool = False
     seed: int = 0
@@ -122,6 +126,12 @@ class Finetuning(BaseModel):
             raise ValueError("anchor_weight needs adapters: without, there is no base model left")
         return self
 
+    @model_validator(mode="after")
+    def _a_budget_counts_all(self) -> Self:
+        if self.budget is not None and self.finding_steps is not None:
+            raise ValueError("a budget does not count finding_steps; leave one of them out")
+        return self
+
 
 Probe = Callable[[ImageTextModel], Mapping[str, float]]
 """Measures a model; the names of its figures."""
@@ -138,9 +148,10 @@ class FinetuningRun:
         processes: this process among those of the run; None for a run of one.
         probes: what is measured at validation beside the losses; of weights that are not shared
             out.
+        teacher: takes steps in between, of the same weights.
 
     Raises:
-        DataError: the processes cannot share a batch alike.
+        DataError: the processes cannot share a batch alike, or there is a teacher and several.
     """
 
     def __init__(
@@ -151,11 +162,15 @@ class FinetuningRun:
         validation: Examples,
         processes: Processes | None = None,
         probes: Sequence[Probe] = (),
+        teacher: FindingTeacher | None = None,
     ) -> None:
         self.config = config
         self.probes = probes
+        self.teacher = teacher
         self.processes = processes or Processes(config.device)
         self.processes.check_batch(config.batch_size)
+        if teacher is not None and self.processes.count > 1:
+            raise DataError("finding_steps are of one process; run such a stage on one device")
         self.device = self.processes.device
         self.dtype = resolve_precision(config.precision, self.device)
         self.model = model.to(self.device)
@@ -196,6 +211,9 @@ class FinetuningRun:
         else:
             keep = ("peak", "betas", "weight_decay")
             load_moments(self.optimizer, state["optimizer"], keep)
+        # A run may begin with them at any step.
+        if self.teacher is not None and "teacher" in state:
+            self.teacher.load(state["teacher"])
         self.step, self.seconds = state["step"], state["seconds"]
         _log.info("resumed at step %d", self.step)
 
@@ -211,6 +229,8 @@ class FinetuningRun:
             state["shards"] = processes.save_shards(folder, self.step)
         else:
             state["optimizer"] = self.optimizer.state_dict()
+        if self.teacher is not None:
+            state["teacher"] = self.teacher.state()
         state |= {"step": self.step, "seconds": self.seconds}
         if processes.is_main:
             save_state(folder, state)
@@ -248,6 +268,9 @@ class FinetuningRun:
         config = self.config
         self.wrapped.train()
         share = self._learning_rate_share()
+        taught: dict[str, float] = {}
+        if self.teacher is not None:
+            taught["finding_loss"] = self.teacher.steps(self.step, share, config.gradient_clip)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * share
         first = self.step * config.batch_size
@@ -274,7 +297,7 @@ class FinetuningRun:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         sums = self.processes.sums(sums)
-        result = {"image_loss": sums[0], "text_loss": sums[1]}
+        result = {"image_loss": sums[0], "text_loss": sums[1]} | taught
         return result | ({"anchor_loss": sums[2]} if anchor_weight and totals[2] else {})
 
     @torch.no_grad()

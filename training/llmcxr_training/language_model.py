@@ -145,6 +145,28 @@ class ImageTextModel(nn.Module):
         hidden: Tensor = outputs.last_hidden_state
         return hidden
 
+    def lower_states(self, token_ids: Tensor, layers: int) -> Tensor:
+        """States (B, T, width) behind the lowest `layers`, normalised as the last ones are.
+
+        Raises:
+            DataError: the model has no more layers than that.
+        """
+        backbone = cast(PreTrainedModel, self.backbone)
+        every = cast(nn.ModuleList, backbone.layers)
+        backbone.layers, backbone.config.num_hidden_layers = self._lowest(layers), layers
+        try:
+            return self.hidden_states(token_ids)
+        finally:
+            backbone.layers, backbone.config.num_hidden_layers = every, len(every)
+
+    def lower_parameters(self, layers: int) -> list[nn.Parameter]:
+        """What is trained of the lowest `layers`.
+
+        Raises:
+            DataError: the model has no more layers than that.
+        """
+        return [p for p in self._lowest(layers).parameters() if p.requires_grad]
+
     def embed(self, token_ids: Tensor) -> Tensor:
         """Embeddings (B, T, width) of text and image tokens."""
         offset = self.vocabulary.image_offset
@@ -213,6 +235,12 @@ class ImageTextModel(nn.Module):
             )
             for layer in layers
         }
+
+    def _lowest(self, layers: int) -> nn.ModuleList:
+        every = cast(nn.ModuleList, self.backbone.layers)
+        if layers >= len(every):
+            raise DataError(f"the model has {len(every)} layers; {layers} are not its lower ones")
+        return nn.ModuleList(list(every)[:layers])
 
     def _add_adapters(self, lora: Lora) -> None:
         linear = sorted(

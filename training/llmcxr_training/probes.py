@@ -29,10 +29,10 @@ from llmcxr_training.questions import (
     FINDING_QUESTIONS,
     FINDINGS,
     NORMAL_QUESTIONS,
-    can_tell,
+    TAUGHT,
     is_indexed,
     is_normal,
-    present,
+    question_targets,
 )
 
 _LEAST_POSITIVES = 10
@@ -62,9 +62,9 @@ class QuestionProbe:
         row = {id_: number for number, id_ in enumerate(images.ids)}
         usable = [s for s in studies if s.id in row and is_indexed(s)]
         chosen = sorted(usable, key=is_normal)[:count]
-        self.names = ["normal", *(finding.name for finding in FINDINGS)]
+        self.names = list(TAUGHT)
         self.patients = [study.patient_id for study in chosen]
-        self.targets = np.array([_targets(s) for s in chosen]).reshape(-1, len(self.names))
+        self.targets = np.array([question_targets(s) for s in chosen]).reshape(-1, len(self.names))
         self._answers = [builder.text_answer(answer)[0] for answer in (YES, NO)]
         questions = [NORMAL_QUESTIONS[0]]
         questions += [FINDING_QUESTIONS[0].format(finding.name) for finding in FINDINGS]
@@ -153,11 +153,6 @@ class LanguageProbe:
             logits = model.text_logits(model.hidden_states(windows)[:, :-1])
             total += F.cross_entropy(logits.float().flatten(0, 1), windows[:, 1:].flatten()).item()
         return total / math.ceil(len(self._windows) / _BATCH)
-
-
-def _targets(study: Study) -> list[float]:
-    found = [float(is_normal(study))]
-    return found + [float(present(study, f)) if can_tell(study, f) else math.nan for f in FINDINGS]
 
 
 def _sequence(

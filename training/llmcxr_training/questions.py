@@ -7,6 +7,7 @@ probability (the log-probabilities of two answers).
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 
@@ -117,6 +118,12 @@ def is_normal(study: Study) -> bool:
 def is_indexed(study: Study) -> bool:
     """Whether the labels can be trusted to be complete."""
     return bool(study.labels) and not UNUSABLE_LABELS & set(study.labels)
+
+
+def question_targets(study: Study) -> list[float]:
+    """Answers to the questions of `TAUGHT`, 1 for yes; NaN where the labels do not tell."""
+    found = [float(is_normal(study))]
+    return found + [float(present(study, f)) if can_tell(study, f) else math.nan for f in FINDINGS]
 
 
 def draw_questions(study: Study, count: int, rng: random.Random) -> list[tuple[str, str]]:

@@ -23,6 +23,7 @@ from llmcxr_training.compute import Shape, spend
 from llmcxr_training.data import DataError, Study, describe
 from llmcxr_training.encode_images import EncodedImages, encode_images
 from llmcxr_training.extend_vocabulary import extend_vocabulary
+from llmcxr_training.finding_steps import FindingTeacher
 from llmcxr_training.finetune import Finetuning, FinetuningRun, Probe
 from llmcxr_training.instructions import (
     Examples,
@@ -121,7 +122,14 @@ def finetune(config: Finetuning) -> FinetuningRun:
     _log.info("training: %d, validation: %d, steps: %d", len(train), len(val), config.steps)
     model.to(processes.device)
     probes = _probes(config, model, of_split["val"], images, builder)
-    run = FinetuningRun(config, model, train, val, processes, probes)
+    teacher: FindingTeacher | None = None
+    if config.finding_steps is not None:
+        settings, studies = config.finding_steps, of_split["train"]
+        teacher = FindingTeacher(
+            settings, model, studies, images, builder, seed=config.seed, dtype=dtype
+        )
+        probes.append(_readout_probe(teacher, of_split["val"]))
+    run = FinetuningRun(config, model, train, val, processes, probes, teacher)
     run.resume()
     run.train()
     return run
@@ -165,6 +173,10 @@ def _probes(
             text = LanguageProbe(config.language_text, tokenizer, model)
         probes.append(lambda model: {"val_language_ppl_ratio": text.ratio(model)})
     return probes
+
+
+def _readout_probe(teacher: FindingTeacher, studies: Sequence[Study]) -> Probe:
+    return lambda _: {f"val_finding_readout/{k}": v for k, v in teacher.measure(studies).items()}
 
 
 def encode(config: Finetuning) -> Path:
