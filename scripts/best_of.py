@@ -28,9 +28,9 @@ from rich.console import Console
 from llmcxr_models.checkpoint import Checkpoint, read_manifest, sha256, write_manifest
 from llmcxr_models.image_tokenizer import ImageTokenizer
 from llmcxr_models.judge import JUDGE_WEIGHTS, Judge
+from llmcxr_models.picking import Picker
 from llmcxr_service.client import AsyncClient
 from llmcxr_service.demo import own_service
-from llmcxr_service.picking import Picker
 from llmcxr_service.schemas import ImageRequest
 from llmcxr_service.settings import load_settings
 from llmcxr_training.data import read_manifest as read_studies

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmcxr_models.observations import Observation
+from llmcxr_models.picking import Choice, Judgement, Wanted
 from llmcxr_service.candidates import Agreement, agreement_of, most_agreed
 from llmcxr_service.generator import Generation
-from llmcxr_service.picking import Choice, Judgement, Wanted
 from llmcxr_service.quality import Quality
 
 

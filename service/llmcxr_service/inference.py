@@ -19,6 +19,7 @@ from llmcxr_models.errors import (
 )
 from llmcxr_models.mentions import mentions
 from llmcxr_models.observations import Observation, observable_findings
+from llmcxr_models.picking import Picker
 from llmcxr_models.preprocess import to_grey8
 from llmcxr_models.prompt import Prompt, PromptBuilder, Task
 from llmcxr_models.radiograph import Radiograph
@@ -35,6 +36,7 @@ from llmcxr_service.answers import (
     total_usage,
 )
 from llmcxr_service.completion import OnTokens
+from llmcxr_service.errors import NoJudge
 from llmcxr_service.gatekeeper import Gatekeeper
 from llmcxr_service.gathering import all_of
 from llmcxr_service.generator import Generation, Generator, Sampling
@@ -47,7 +49,6 @@ from llmcxr_service.listening import (
 )
 from llmcxr_service.observability import Metrics, Stopwatch
 from llmcxr_service.observing import compare_with_text, observe
-from llmcxr_service.picking import Picker, require_picker
 from llmcxr_service.quality import compare
 from llmcxr_service.readiness import AnyReadiness
 from llmcxr_service.vision import DecodeRadiograph, Vision
@@ -202,7 +203,7 @@ class Inference:
             NoJudge: one is to be picked, and the checkpoint has no judge.
             CxrError: the report is too long, or the language model did not draw whole images.
         """
-        picker = require_picker(self.picker) if pick else None
+        picker = self._require_picker() if pick else None
         watch = Stopwatch(self.metrics)
         # 1. Is there anybody to ask?
         await self.readiness.require()
@@ -262,6 +263,11 @@ class Inference:
         return Reconstruction(
             to_grey8(decoded), codes, quality, watch.timings_ms(), radiograph.warnings
         )
+
+    def _require_picker(self) -> Picker:
+        if self.picker is None:
+            raise NoJudge("This checkpoint has no judge, so no image can be picked.")
+        return self.picker
 
     async def _read_image(
         self, data: bytes, build: Callable[[list[int]], Prompt], watch: Stopwatch

@@ -15,6 +15,7 @@ import torch
 from fastapi import Request
 
 from llmcxr_models.checkpoint import Checkpoint
+from llmcxr_models.picking import Picker
 from llmcxr_service.audit_log import AuditLog
 from llmcxr_service.decode_pool import FILES_PER_WORKER, DecodePool, Restart
 from llmcxr_service.decode_template import WorkerOptions
@@ -28,7 +29,6 @@ from llmcxr_service.intake_dicom.wado import Archives
 from llmcxr_service.language_model import open_language_model
 from llmcxr_service.limits import Admission
 from llmcxr_service.observability import Metrics
-from llmcxr_service.picking import Picker
 from llmcxr_service.readiness import AnyReadiness
 from llmcxr_service.rendering import ModelIdentity
 from llmcxr_service.settings import Settings

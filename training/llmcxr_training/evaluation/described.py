@@ -75,6 +75,7 @@ def described_material(context: Context, material: Material) -> dict[str, Any]:
         "floor_radiographs": len(cohort.floor),
         "marginal_images": min(config.marginal_images, len(cohort.train)),
         "diversity": config.diversity.model_dump(mode="json"),
+        "picked": config.picked.model_dump(mode="json"),
         "neighbours": config.neighbours,
         "least_positives": context.least_positives,
     }

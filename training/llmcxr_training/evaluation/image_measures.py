@@ -105,20 +105,25 @@ def finding_measures(
     patients: Patients,
     resampling: Resampling,
     least_positives: int,
+    *,
+    key: str = "image.finding_auroc",
+    main: str = "generated",
 ) -> None:
     """Add the AUROC of the judge's scores: prompts with a finding against prompts without.
 
     Args:
         figures: added to.
-        sets: `generated`, and images of the same rows to compare with.
+        sets: `main`, and images of the same prompts to compare with.
         targets: (N, findings), what each prompt affirms.
         findings: the judge's.
         patients: of each row.
         resampling: of intervals.
         least_positives: a finding with fewer is left out.
+        key: of the figure.
+        main: the set whose figures have no other name.
     """
     for name, seen in sets.items():
-        start = "image.finding_auroc" + ("" if name == "generated" else f".{name}")
+        start = key + ("" if name == main else f".{name}")
         intervals = auroc_intervals(
             targets,
             seen.scores,

@@ -110,6 +110,11 @@ ROWS: tuple[tuple[str, str, list[tuple[str, str]]], ...] = (
         [("real images", "image.finding_auroc.real")],
     ),
     (
+        "Images picked by the checkpoint's judge, the same",
+        "image.finding_auroc_picked",
+        [("the first of each", "image.finding_auroc_picked.first")],
+    ),
+    (
         "Images, F1 of the prompt's findings, macro",
         "image.finding_f1",
         [("real images", "image.finding_f1.real")],

@@ -40,6 +40,7 @@ from llmcxr_training.evaluation.image_part import Generated, image_part
 from llmcxr_training.evaluation.instruction_following import instruction_measures
 from llmcxr_training.evaluation.language_measures import language_measures
 from llmcxr_training.evaluation.markdown import markdown
+from llmcxr_training.evaluation.picked_part import ask_candidates, picked_part
 from llmcxr_training.evaluation.pictures import PictureLab, Reconstructions
 from llmcxr_training.evaluation.prompts import fits, image_questions, report_questions
 from llmcxr_training.evaluation.reconstruction_part import reconstruction_part
@@ -160,6 +161,7 @@ class EvaluationRun:
                 asked = image_questions(builder, material.studies, config)
                 drawn = store.answer(asked, generator, what="images")
                 several = ask_several(context, material, store, generator)
+                candidates = ask_candidates(context, material, store, generator)
         if Part.FINDINGS in parts:
             with self._timed("asking_findings"):
                 answers = ask_findings(context, material, images, store, generator)
@@ -175,6 +177,7 @@ class EvaluationRun:
             with self._timed("images"):
                 generated = image_part(context, material, images, drawn)
                 diversity_part(context, material, several)
+                picked_part(context, material, candidates)
         with self._timed("pictures"):
             gallery_part(context, material, images, written, generated)
 

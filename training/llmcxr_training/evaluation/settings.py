@@ -113,6 +113,21 @@ class Diversity(BaseModel):
     images: int = Field(default=4, ge=2)
 
 
+class Picked(BaseModel):
+    """Images that the checkpoint's own judge picks among several (the service's `best_of`).
+
+    Attributes:
+        prompts: reports that so many images are drawn of, those with findings first; 0 leaves it
+            out, and so does a checkpoint without a judge.
+        best_of: images of each.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prompts: int = Field(default=0, ge=0)
+    best_of: int = Field(default=4, ge=2, le=8)
+
+
 class Evaluation(BaseModel):
     """Everything that an evaluation depends on.
 
@@ -132,6 +147,7 @@ class Evaluation(BaseModel):
         neighbours: of precision, recall, coverage, density.
         extractor: another feature space for distances.
         diversity: several images of one prompt.
+        picked: the best of several images of one prompt.
         radeval: learned measures of reports, where their weights can be loaded.
         instruction_tokens: longest answer to a held-out instruction.
         pictures: radiographs in the grids of the HTML report; 0 for a report without any.
@@ -161,6 +177,7 @@ class Evaluation(BaseModel):
     least_positives: int = Field(default=LEAST_POSITIVES, ge=1)
     extractor: ExtractorSettings = ExtractorSettings()
     diversity: Diversity = Diversity()
+    picked: Picked = Picked()
     radeval: bool = True
     instruction_tokens: int = Field(default=96, ge=1)
     pictures: int = Field(default=8, ge=0)

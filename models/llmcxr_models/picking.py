@@ -15,7 +15,6 @@ from torch import Tensor
 from llmcxr_models.finding_mentions import FINDINGS, NO_FINDING, SUPPORT_DEVICES
 from llmcxr_models.judge import Judge
 from llmcxr_models.labeller import Mention, label
-from llmcxr_service.errors import NoJudge
 
 
 @dataclass(frozen=True)
@@ -94,17 +93,6 @@ class Picker:
         rows = [self._judge.scores(picture[None])[0].tolist() for picture in pictures]
         seen = [dict(zip(findings, row, strict=True)) for row in rows]
         return Choice(wanted, tuple(Judgement(agreement(s, wanted), s) for s in seen))
-
-
-def require_picker(picker: Picker | None) -> Picker:
-    """The picker of a checkpoint.
-
-    Raises:
-        NoJudge: it has none.
-    """
-    if picker is None:
-        raise NoJudge("This checkpoint has no judge, so no image can be picked.")
-    return picker
 
 
 def read_wanted(report: str, findings: Sequence[str]) -> Wanted:

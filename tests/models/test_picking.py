@@ -5,7 +5,7 @@ import torch
 from tests.judges import SMALL, drawn_judge
 
 from llmcxr_models.finding_mentions import FINDINGS
-from llmcxr_service.picking import Choice, Judgement, Picker, Wanted, agreement, read_wanted
+from llmcxr_models.picking import Choice, Judgement, Picker, Wanted, agreement, read_wanted
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,129 @@
+"""`image.finding_auroc_picked`: what prompts ask for, in images that the checkpoint's judge picks.
+
+As the service does with `best_of`: several images of a report, of which the judge that the
+checkpoint carries picks one. Another judge measures (docs/decisions/0013). Beside it stands the
+first image of each of the same reports, so what differs is the choice alone.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from llmcxr_models.finding_mentions import NO_FINDING
+from llmcxr_models.picking import Picker, read_wanted
+from llmcxr_training.data import Study
+from llmcxr_training.evaluation.answers import AnswerStore, Generator, TokenIds
+from llmcxr_training.evaluation.context import Context, Material
+from llmcxr_training.evaluation.image_measures import finding_measures
+from llmcxr_training.evaluation.image_part import codes_of, prompt_targets
+from llmcxr_training.evaluation.prompts import image_questions
+
+KEY = "image.finding_auroc_picked"
+_WITH_FINDINGS = 2 / 3
+"""Share of the prompts that affirm a finding, as far as there are so many."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The images of one prompt.
+
+    Attributes:
+        study: whose report it is.
+        codes: (best_of, image_length).
+    """
+
+    study: Study
+    codes: NDArray[np.uint16]
+
+
+def ask_candidates(
+    context: Context,
+    material: Material,
+    store: AnswerStore,
+    generator: Callable[[], Generator],
+) -> list[Candidates]:
+    """Several images of some reports; none where nothing is to be picked by."""
+    config = context.config
+    judge = context.checkpoint.load_judge()
+    if judge is None or not config.picked.prompts:
+        return []
+    chosen = _chosen(material.studies, judge.config.findings, config.picked.prompts, config.seed)
+    builder, count = context.checkpoint.load_prompts(), config.picked.best_of
+    asked = [
+        question
+        for number in range(count)
+        for question in image_questions(builder, chosen, config, number=number)
+    ]
+    answers = store.answer(asked, generator, what="images to pick from")
+    drawn = [answers[i :: len(chosen)] for i in range(len(chosen))]
+    return list(filter(None, map(_whole(context), chosen, drawn)))
+
+
+def picked_part(context: Context, material: Material, candidates: Sequence[Candidates]) -> None:
+    """Add the AUROC of picked and of first images in the measuring judge's eyes."""
+    judge = context.checkpoint.load_judge()
+    if judge is None or not candidates:
+        why = "the checkpoint has no judge" if judge is None else "no report was asked for"
+        context.figures.skip(KEY, why)
+        return
+    picker, best_of = Picker(judge), len(candidates[0].codes)
+    grey = material.lab.pixels(np.concatenate([of.codes for of in candidates]))
+    best = [
+        picker.pick(of.study.report.text, _pictures(grey[start : start + best_of])).best
+        for of, start in zip(candidates, range(0, len(grey), best_of), strict=True)
+    ]
+    sets = {
+        "picked": np.array([of.codes[row] for of, row in zip(candidates, best, strict=True)]),
+        "first": np.array([of.codes[0] for of in candidates]),
+    }
+    findings = material.lab.judge.config.findings
+    finding_measures(
+        context.figures,
+        {name: material.lab.decode(codes, f"{name} images") for name, codes in sets.items()},
+        prompt_targets([of.study for of in candidates], findings),
+        findings,
+        [of.study.patient_id for of in candidates],
+        context.resampling,
+        context.least_positives,
+        key=KEY,
+        main="picked",
+    )
+
+
+def _chosen(
+    studies: Sequence[Study], findings: Sequence[str], count: int, seed: int
+) -> list[Study]:
+    """Reports that say something present of `findings`, and others; drawn at random."""
+    shuffled = list(studies)
+    random.Random(seed).shuffle(shuffled)  # noqa: S311  a sample, no secret
+    telling: list[Study] = []
+    others: list[Study] = []
+    for study in shuffled:
+        present = set(read_wanted(study.report.text, findings).present)
+        (telling if present - {NO_FINDING} else others).append(study)
+    first = telling[: round(count * _WITH_FINDINGS)]
+    return (first + others)[:count]
+
+
+def _whole(context: Context) -> Callable[[Study, Sequence[TokenIds]], Candidates | None]:
+    vocabulary = context.checkpoint.manifest.vocabulary
+
+    def whole(study: Study, answers: Sequence[TokenIds]) -> Candidates | None:
+        codes = [codes_of(vocabulary, token_ids) for token_ids in answers]
+        if any(of is None for of in codes):
+            return None
+        return Candidates(study, np.array(codes, np.uint16))
+
+    return whole
+
+
+def _pictures(grey: NDArray[np.uint8]) -> list[Tensor]:
+    """Model pixels (1, S, S) in [-1, 1]."""
+    return list(torch.from_numpy(grey.copy()).float().div(127.5).sub(1.0).unsqueeze(1))
