@@ -25,7 +25,7 @@ from transformers import (
 
 from llmcxr_models.vqgan import VqGan, VqGanConfig
 from llmcxr_training.datasets import JsonlData
-from llmcxr_training.finetune import Finetuning
+from llmcxr_training.finetune_settings import Finetuning
 from llmcxr_training.instructions import Mixing
 from llmcxr_training.language_model import Lora
 from llmcxr_training.run_state import write_json

@@ -11,7 +11,7 @@ import torch
 
 from llmcxr_models.vqgan import VqGanConfig
 from llmcxr_training.config_file import ConfigError, read_config
-from llmcxr_training.finetune import Finetuning
+from llmcxr_training.finetune_settings import Finetuning
 from llmcxr_training.precision import autocast, resolve_device, resolve_precision
 from llmcxr_training.refinement import Refinement
 from llmcxr_training.run_state import git_state, load_state, save_state

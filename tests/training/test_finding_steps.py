@@ -14,7 +14,8 @@ from llmcxr_training.compute import Budget
 from llmcxr_training.data import DataError
 from llmcxr_training.encode_images import Augmentation
 from llmcxr_training.finding_steps import FindingReadout, FindingSteps
-from llmcxr_training.finetune import Finetuning, FinetuningRun
+from llmcxr_training.finetune import FinetuningRun
+from llmcxr_training.finetune_settings import Finetuning
 from llmcxr_training.run_state import load_state
 from llmcxr_training.stage import finetune
 

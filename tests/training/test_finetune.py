@@ -13,8 +13,10 @@ from tests.training.conftest import write_vqgan
 from torch import Tensor
 
 from llmcxr_models.prompt import Task
+from llmcxr_training.batches import anchored, collate
 from llmcxr_training.data import DataError
-from llmcxr_training.finetune import Finetuning, FinetuningRun, anchored, collate
+from llmcxr_training.finetune import FinetuningRun
+from llmcxr_training.finetune_settings import Finetuning
 from llmcxr_training.instructions import Example, Mixing
 from llmcxr_training.language_model import ImageTextModel
 from llmcxr_training.refinement import Refinement

@@ -19,7 +19,7 @@ from llmcxr_models.preprocess import Geometry, Preprocessing
 from llmcxr_models.radiograph import Pipeline
 from llmcxr_training.data import DataError
 from llmcxr_training.datasets import JsonlData
-from llmcxr_training.finetune import Finetuning
+from llmcxr_training.finetune_settings import Finetuning
 from llmcxr_training.gate_measurement import measure_gate, separation
 from llmcxr_training.gate_pictures import DRAWN, invert, read_folder, shake, shuffle_tiles, turn
 from llmcxr_training.gate_settings import GateTraining

@@ -16,7 +16,7 @@ from llmcxr_models.errors import InvalidCheckpoint
 from llmcxr_models.judge import JUDGE_WEIGHTS, Judge, JudgeConfig
 from llmcxr_models.preprocess import Geometry, Preprocessing
 from llmcxr_models.radiograph import Pipeline
-from llmcxr_training.finetune import Finetuning
+from llmcxr_training.finetune_settings import Finetuning
 from llmcxr_training.language_model import ImageTextModel
 from llmcxr_training.picking_judge import TrainedJudge, picking_judge
 from llmcxr_training.release import assemble, publish

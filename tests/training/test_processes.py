@@ -15,7 +15,7 @@ from accelerate.commands.launch import launch_command_parser
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from llmcxr_training.data import DataError
-from llmcxr_training.finetune import Finetuning
+from llmcxr_training.finetune_settings import Finetuning
 from llmcxr_training.processes import Processes
 from llmcxr_training.run_state import load_state
 from llmcxr_training.stage import finetune

@@ -17,7 +17,7 @@ from llmcxr_models.checkpoint import Checkpoint, hash_files, read_manifest
 from llmcxr_models.errors import DigestMismatch, InvalidCheckpoint
 from llmcxr_training.base_model import BaseModelError, load_base
 from llmcxr_training.data import DataError
-from llmcxr_training.finetune import Finetuning
+from llmcxr_training.finetune_settings import Finetuning
 from llmcxr_training.language_model import ImageTextModel
 from llmcxr_training.merge import Delta, DeltaError, merge
 from llmcxr_training.release import assemble, publish

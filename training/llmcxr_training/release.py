@@ -41,7 +41,7 @@ from llmcxr_models.errors import CheckpointError, InvalidCheckpoint
 from llmcxr_models.gate import GATE_WEIGHTS
 from llmcxr_models.judge import JUDGE_WEIGHTS
 from llmcxr_training.base_model import load_base
-from llmcxr_training.finetune import Finetuning
+from llmcxr_training.finetune_settings import Finetuning
 from llmcxr_training.language_model import ImageTextModel
 from llmcxr_training.merge import DELTA, Delta, merge, whole_weights
 from llmcxr_training.picking_judge import TrainedJudge, picking_judge

@@ -24,7 +24,8 @@ from llmcxr_training.data import DataError, Study, describe
 from llmcxr_training.encode_images import EncodedImages, encode_images
 from llmcxr_training.extend_vocabulary import extend_vocabulary
 from llmcxr_training.finding_steps import FindingTeacher
-from llmcxr_training.finetune import Finetuning, FinetuningRun, Probe
+from llmcxr_training.finetune import FinetuningRun, Probe
+from llmcxr_training.finetune_settings import Finetuning
 from llmcxr_training.instructions import (
     Examples,
     ExampleSampler,

@@ -28,6 +28,7 @@ from llmcxr_models.prompt import Prompt, PromptBuilder
 from llmcxr_models.text_tokenizer import TextTokenizer
 from llmcxr_training.ablation.plain_generator import PlainGenerator
 from llmcxr_training.ablation.settings import AblationError, Measure
+from llmcxr_training.batches import collate
 from llmcxr_training.data import DataError, Study
 from llmcxr_training.encode_images import EncodedImages
 from llmcxr_training.evaluation.answers import AnswerStore, Question
@@ -35,7 +36,7 @@ from llmcxr_training.evaluation.image_part import prompt_targets
 from llmcxr_training.evaluation.pictures import kept
 from llmcxr_training.evaluation.prompts import seed_of
 from llmcxr_training.evaluation.settings import Split
-from llmcxr_training.finetune import Finetuning, collate
+from llmcxr_training.finetune_settings import Finetuning
 from llmcxr_training.instructions import Example
 from llmcxr_training.language_model import ImageTextModel
 from llmcxr_training.metrics.text import label_table

@@ -16,7 +16,7 @@ from llmcxr_training.ablation.settings import (
     Measure,
     mixing_shares,
 )
-from llmcxr_training.finetune import Finetuning
+from llmcxr_training.finetune_settings import Finetuning
 
 CELLS, BASES = "cells", "bases"
 
