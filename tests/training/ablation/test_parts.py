@@ -9,16 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.training.conftest import MakeConfig, MakeModel, write_vqgan
+from tests.training.conftest import DataSet, MakeConfig, MakeModel, write_vqgan
 
 from llmcxr_models.prompt import PromptBuilder, Task
 from llmcxr_models.text_tokenizer import TextTokenizer
 from llmcxr_training.ablation.bases import keep_every, make_base
+from llmcxr_training.ablation.cases import measure_cell
 from llmcxr_training.ablation.conclusions import conclusions, differs
 from llmcxr_training.ablation.figures import difference, figures_of, value
 from llmcxr_training.ablation.plain_generator import PlainGenerator
 from llmcxr_training.ablation.report import markdown, plot
-from llmcxr_training.ablation.settings import AblationError, Measure
+from llmcxr_training.ablation.settings import AblationError, Measure, Texts
 from llmcxr_training.base_model import load_base
 from llmcxr_training.compute import Budget, Shape, spend
 from llmcxr_training.evaluation.answers import Question
@@ -309,3 +310,24 @@ def test_codes_of_both_sets_are_made(make_config: MakeConfig, tmp_path: Path) ->
         steps=1,
     )
     assert finetune(type(config).model_validate(config.model_dump())).step == 1
+
+
+def test_what_is_measured_in_bfloat16_is_the_trained_model(
+    make_config: MakeConfig, data_set: DataSet, tmp_path: Path
+) -> None:
+    """Autocast keeps copies of weights; those of the model before training are not wanted."""
+    trained = {"lora": None, "steps": 15, "learning_rate": 1e-2, "image_learning_rate": 1e-2}
+    config = make_config(precision="bfloat16", **trained)
+    finetune(config)
+    text = tmp_path / "text.txt"
+    text.write_text("The heart is normal in size. " * 40)
+    measure = Measure(
+        texts=Texts(val=text, test=text), text_tokens=256, text_window=64, reports=0, images=0
+    )
+    found = [
+        measure_cell(config.model_copy(update={"precision": p}), measure, "val", tmp_path)
+        for p in ("float32", "bfloat16")
+    ]
+    for name in ("language.nll", "loss.image_nll", "loss.text_nll"):
+        exact, rounded = (np.asarray(arrays[name], np.float64) for arrays in found)
+        np.testing.assert_allclose(rounded, exact, rtol=0.02)

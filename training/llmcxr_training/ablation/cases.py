@@ -67,9 +67,8 @@ def measure_cell(config: Finetuning, measure: Measure, split: Split, work: Path)
         DataError: the stage has no state, or there are too few radiographs.
         InvalidCheckpoint: the judge cannot be loaded.
     """
-    device = resolve_device(config.device)
-    with autocast(device, resolve_precision(config.precision, device)):
-        cell = _TrainedCell(config, measure, split, work)
+    cell = _TrainedCell(config, measure, split, work)
+    with cell.arithmetic():
         arrays = cell.language() | cell.losses() | cell.questions()
         if measure.reports:
             arrays |= cell.reports()
@@ -107,17 +106,23 @@ class _TrainedCell:
         grown = grow(
             config.base, self.trained.vqgan, config.template, config.output.parent / "base"
         )
-        dtype = resolve_precision(config.precision, self.device)
-        self.model = ImageTextModel(grown.model, grown.vocabulary, config.lora, dtype)
+        self.dtype = resolve_precision(config.precision, self.device)
+        self.model = ImageTextModel(grown.model, grown.vocabulary, config.lora, self.dtype)
         self.model.to(self.device).eval()
         self.text = TextTokenizer(config.output / TOKENIZER_FOLDER / "tokenizer.json")
         self.builder = PromptBuilder(config.template, grown.vocabulary, self.text)
         self._windows = self._read_windows(measure, split)
-        # Still the base model, as the cell began with it.
-        self._before = self._window_nll()
+        # Still the base model, as the cell began with it. Autocast ends before the weights change:
+        # until then it keeps the copies that it has made of them.
+        with self.arithmetic():
+            self._before = self._window_nll()
         self.model.load_trained_state(state["model"])
         self.tokenizer = ImageTokenizer(self.trained.vqgan, self.device)
         self.measured = self._open(config, split)
+
+    def arithmetic(self) -> AbstractContextManager[None]:
+        """What the cell was trained in."""
+        return autocast(self.device, self.dtype)
 
     def _read_windows(self, measure: Measure, split: Split) -> Tensor:
         path = measure.texts.test if split == "test" else measure.texts.val
