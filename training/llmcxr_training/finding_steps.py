@@ -146,7 +146,7 @@ class FindingTeacher:
         """Those before step `number` of the run; their mean loss.
 
         Raises:
-            FloatingPointError: the gradient is not finite; the weights stay as they are.
+            FloatingPointError: a gradient is not finite; it has changed nothing.
         """
         count = self.settings.steps
         for group in self._optimizer.param_groups:

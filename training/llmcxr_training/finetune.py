@@ -164,7 +164,7 @@ class FinetuningRun:
         """One optimiser step; its examples depend on the seed and the step only.
 
         Raises:
-            FloatingPointError: the gradient is not finite; weights and state are as before.
+            FloatingPointError: a gradient is not finite; it has changed nothing.
         """
         config = self.config
         self.wrapped.train()
