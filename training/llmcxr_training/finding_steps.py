@@ -26,13 +26,12 @@ from llmcxr_training.balanced_loss import balanced_loss, positive_weights
 from llmcxr_training.data import DataError, Study
 from llmcxr_training.encode_images import EncodedImages
 from llmcxr_training.language_model import ImageTextModel
-from llmcxr_training.metrics.classification import MACRO, auroc, measured_findings
 from llmcxr_training.precision import autocast
+from llmcxr_training.probes import auroc_by_finding
 from llmcxr_training.questions import NORMAL_QUESTIONS, TAUGHT, is_indexed, question_targets
 from llmcxr_training.run_state import load_moments
 
 _LARGEST_POSITIVE_WEIGHT = 10.0
-_LEAST_MEASURED = 10
 _FAR = 7_000_003
 """Keeps the draws of these steps apart from those of other parts of a run with the same seed."""
 
@@ -166,12 +165,8 @@ class FindingTeacher:
             self._logits(self.images.codes[rows[start : start + size], 0])[:, : len(TAUGHT)]
             for start in range(0, len(rows), size)
         ]
-        columns = measured_findings(targets, TAUGHT, _LEAST_MEASURED)
-        if not columns:
-            return {}
-        scores = torch.cat(parts).cpu().numpy()
-        result = {TAUGHT[c]: auroc(targets[:, c], scores[:, c]) for c in columns}
-        return result | {MACRO: float(np.mean(list(result.values())))}
+        scores = torch.cat(parts).cpu().numpy() if parts else np.empty_like(targets)
+        return auroc_by_finding(TAUGHT, targets, scores)
 
     def state(self) -> dict[str, Any]:
         """What `load` goes on from."""
@@ -201,7 +196,7 @@ class FindingTeacher:
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
-        norm = nn.utils.clip_grad_norm_(parameters, gradient_clip, error_if_nonfinite=False)
+        norm = nn.utils.clip_grad_norm_(parameters, gradient_clip)
         if not math.isfinite(float(norm)):
             raise FloatingPointError(f"the gradient of finding step {number} is not finite")
         self._optimizer.step()

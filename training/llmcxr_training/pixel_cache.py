@@ -46,8 +46,7 @@ class PixelCache:
 
     def batch(self, rows: Sequence[int], channels: int) -> Tensor:
         """Pixels (B, channels, S, S), float32 in [-1, 1]."""
-        grey = torch.from_numpy(np.stack([self.grey[row] for row in rows]))
-        pixels = grey.float().div_(127.5).sub_(1.0).unsqueeze(1)
+        pixels = model_pixels(np.stack([self.grey[row] for row in rows]))
         return pixels.expand(-1, channels, -1, -1).contiguous()
 
     @classmethod
@@ -102,6 +101,11 @@ def _build(
     temporary.replace(array_path)
     # The index is written last: a cache without one is unfinished and is made again.
     write_json(index_path, kept)
+
+
+def model_pixels(grey: NDArray[np.uint8]) -> Tensor:
+    """Pictures (N, S, S) as float32 pixels (N, 1, S, S) in [-1, 1]."""
+    return torch.tensor(grey).float().div_(127.5).sub_(1.0).unsqueeze(1)
 
 
 def _decode(study: Study, preprocessing: Preprocessing) -> NDArray[np.uint8] | None:

@@ -81,14 +81,7 @@ class QuestionProbe:
 
     def measure(self, model: ImageTextModel) -> dict[str, float]:
         """AUROC by finding, and their mean."""
-        scores = self.scores(model)
-        result = {
-            name: auroc(self.targets[:, column], scores[:, column])
-            for column, name in enumerate(self.names)
-            if min((self.targets[:, column] == answer).sum() for answer in (0, 1))
-            >= _LEAST_POSITIVES
-        }
-        return result | ({MACRO: float(np.mean(list(result.values())))} if result else {})
+        return auroc_by_finding(self.names, self.targets, self.scores(model))
 
     def _scores(
         self, model: ImageTextModel, sequences: Sequence[tuple[Tensor, Tensor, Tensor]]
@@ -153,6 +146,18 @@ class LanguageProbe:
             logits = model.text_logits(model.hidden_states(windows)[:, :-1])
             total += F.cross_entropy(logits.float().flatten(0, 1), windows[:, 1:].flatten()).item()
         return total / math.ceil(len(self._windows) / _BATCH)
+
+
+def auroc_by_finding(
+    names: Sequence[str], targets: NDArray[np.floating], scores: NDArray[np.floating]
+) -> dict[str, float]:
+    """AUROC of each column (N,) with ten of either answer or more, and their mean."""
+    result = {
+        name: auroc(targets[:, column], scores[:, column])
+        for column, name in enumerate(names)
+        if min((targets[:, column] == answer).sum() for answer in (0, 1)) >= _LEAST_POSITIVES
+    }
+    return result | ({MACRO: float(np.mean(list(result.values())))} if result else {})
 
 
 def _sequence(

@@ -14,9 +14,10 @@ from llmcxr_training.evaluation.answers import AnswerStore, Generator, TokenIds
 from llmcxr_training.evaluation.context import Context, Material
 from llmcxr_training.evaluation.image_part import codes_of
 from llmcxr_training.evaluation.pictures import LEAST_MS_SSIM_SIDE
-from llmcxr_training.evaluation.prompts import image_questions
+from llmcxr_training.evaluation.several_images import draw_several
 from llmcxr_training.metrics.diversity import ms_ssim_within, pairwise_ms_ssim
 from llmcxr_training.metrics.intervals import Interval, bootstrap_mean, jackknife
+from llmcxr_training.pixel_cache import model_pixels
 
 KEY = "image.ms_ssim_within_prompt"
 Groups = list[tuple[Study, NDArray[np.uint8]]]
@@ -32,14 +33,8 @@ def ask_several(
     """Some prompts with several images each; none where they could not be compared."""
     chosen = _chosen(context, material)
     count = context.config.diversity.images
-    builder, config = context.checkpoint.load_prompts(), context.config
-    asked = [
-        question
-        for number in range(count)
-        for question in image_questions(builder, chosen, config, number=number)
-    ]
-    answers = store.answer(asked, generator, what="several images")
-    return [(study, list(answers[i :: len(chosen)])) for i, study in enumerate(chosen)]
+    drawn = draw_several(context, chosen, count, store, generator, what="several images")
+    return list(zip(chosen, drawn, strict=True))
 
 
 def diversity_part(
@@ -50,7 +45,7 @@ def diversity_part(
     if len(groups) < 2:
         context.figures.skip(KEY, "the images are too small, or too few were asked for")
         return
-    within = ms_ssim_within([_pixels(images) for _, images in groups])
+    within = ms_ssim_within([model_pixels(images) for _, images in groups])
     patients = [study.patient_id for study, _ in groups]
     resamples = context.resampling.resamples
     context.figures.add_share(KEY, bootstrap_mean(within, groups=patients, resamples=resamples))
@@ -94,13 +89,9 @@ def _pictures(
     return [(study, part) for (study, _), part in zip(kept, parts, strict=True)]
 
 
-def _pixels(grey: NDArray[np.uint8]) -> torch.Tensor:
-    return torch.from_numpy(grey.copy()).float().div(127.5).sub(1.0).unsqueeze(1)
-
-
 def _between(images: NDArray[np.uint8], context: Context) -> Interval:
     """Over all pairs of images of different prompts, or patients; a repetition would be itself."""
-    pixels = _pixels(images)
+    pixels = model_pixels(images)
     count = len(images)
     if count < 3:
         value = pairwise_ms_ssim(pixels)

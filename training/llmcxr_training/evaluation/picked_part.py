@@ -12,9 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from llmcxr_models.finding_mentions import NO_FINDING
 from llmcxr_models.picking import Picker, read_wanted
@@ -23,7 +21,8 @@ from llmcxr_training.evaluation.answers import AnswerStore, Generator, TokenIds
 from llmcxr_training.evaluation.context import Context, Material
 from llmcxr_training.evaluation.image_measures import finding_measures
 from llmcxr_training.evaluation.image_part import codes_of, prompt_targets
-from llmcxr_training.evaluation.prompts import image_questions
+from llmcxr_training.evaluation.several_images import draw_several
+from llmcxr_training.pixel_cache import model_pixels
 
 KEY = "image.finding_auroc_picked"
 _WITH_FINDINGS = 2 / 3
@@ -51,18 +50,12 @@ def ask_candidates(
 ) -> list[Candidates]:
     """Several images of some reports; none where nothing is to be picked by."""
     config = context.config
-    judge = context.checkpoint.load_judge()
+    judge = context.checkpoint.manifest.judge
     if judge is None or not config.picked.prompts:
         return []
-    chosen = _chosen(material.studies, judge.config.findings, config.picked.prompts, config.seed)
-    builder, count = context.checkpoint.load_prompts(), config.picked.best_of
-    asked = [
-        question
-        for number in range(count)
-        for question in image_questions(builder, chosen, config, number=number)
-    ]
-    answers = store.answer(asked, generator, what="images to pick from")
-    drawn = [answers[i :: len(chosen)] for i in range(len(chosen))]
+    chosen = _chosen(material.studies, judge.findings, config.picked.prompts, config.seed)
+    count, what = config.picked.best_of, "images to pick from"
+    drawn = draw_several(context, chosen, count, store, generator, what=what)
     return list(filter(None, map(_whole(context), chosen, drawn)))
 
 
@@ -75,9 +68,10 @@ def picked_part(context: Context, material: Material, candidates: Sequence[Candi
         return
     picker, best_of = Picker(judge), len(candidates[0].codes)
     grey = material.lab.pixels(np.concatenate([of.codes for of in candidates]))
+    pixels = model_pixels(grey)
     best = [
-        picker.pick(of.study.report.text, _pictures(grey[start : start + best_of])).best
-        for of, start in zip(candidates, range(0, len(grey), best_of), strict=True)
+        picker.pick(of.study.report.text, list(pixels[start : start + best_of])).best
+        for of, start in zip(candidates, range(0, len(pixels), best_of), strict=True)
     ]
     sets = {
         "picked": np.array([of.codes[row] for of, row in zip(candidates, best, strict=True)]),
@@ -122,8 +116,3 @@ def _whole(context: Context) -> Callable[[Study, Sequence[TokenIds]], Candidates
         return Candidates(study, np.array(codes, np.uint16))
 
     return whole
-
-
-def _pictures(grey: NDArray[np.uint8]) -> list[Tensor]:
-    """Model pixels (1, S, S) in [-1, 1]."""
-    return list(torch.from_numpy(grey.copy()).float().div(127.5).sub(1.0).unsqueeze(1))
