@@ -13,7 +13,7 @@ from torch import Tensor
 from llmcxr_training.compute import Budget
 from llmcxr_training.data import DataError
 from llmcxr_training.encode_images import Augmentation
-from llmcxr_training.finding_steps import FindingReadout, FindingSteps
+from llmcxr_training.finding_steps import FindingReadout, FindingSteps, FindingTeacher
 from llmcxr_training.finetune import FinetuningRun
 from llmcxr_training.finetune_settings import Finetuning
 from llmcxr_training.run_state import load_state
@@ -26,9 +26,13 @@ STEPS = FindingSteps(layers=1, steps=2, batch_size=4, least_positives=2)
 
 def prepared(make_config: MakeConfig, **changed: object) -> FinetuningRun:
     """A run that has taken no step."""
-    run = finetune(make_config(steps=0, **({"finding_steps": STEPS} | changed)))
-    assert run.teacher is not None
-    return run
+    return finetune(make_config(steps=0, **({"finding_steps": STEPS} | changed)))
+
+
+def teacher(run: FinetuningRun) -> FindingTeacher:
+    (found,) = run.teachers
+    assert isinstance(found, FindingTeacher)
+    return found
 
 
 def weights(run: FinetuningRun) -> dict[str, Tensor]:
@@ -44,16 +48,15 @@ def test_a_resumed_run_is_the_uninterrupted_one(make_config: MakeConfig, tmp_pat
     assert one is not None
     assert other is not None
     assert all(torch.equal(t, weights(parts)[n]) for n, t in weights(whole).items())
-    for name, tensor in one["teacher"]["readout"].items():
-        assert torch.equal(tensor, other["teacher"]["readout"][name])
+    for name, tensor in one["teachers"]["finding"]["readout"].items():
+        assert torch.equal(tensor, other["teachers"]["finding"]["readout"][name])
 
 
 def test_only_the_lower_layers_and_the_image_rows_are_taught(make_config: MakeConfig) -> None:
     run = prepared(make_config)
-    assert run.teacher is not None
     before = weights(run)
     for number in range(3):
-        run.teacher.steps(number, 1.0, 1.0)
+        teacher(run).steps(number, 1.0, 1.0)
     moved = {name for name, tensor in weights(run).items() if not torch.equal(tensor, before[name])}
     assert "image_rows" in moved
     assert all(n == "image_rows" or ".layers.0." in n for n in moved)
@@ -63,10 +66,9 @@ def test_only_the_lower_layers_and_the_image_rows_are_taught(make_config: MakeCo
 def test_the_readout_learns_what_the_codes_tell(make_config: MakeConfig) -> None:
     settings = STEPS.model_copy(update={"learning_rate": 1e-2, "readout_learning_rate": 1e-2})
     run = prepared(make_config, finding_steps=settings, augmentation=Augmentation(versions=1))
-    assert run.teacher is not None
-    first = run.teacher.steps(0, 1.0, 1.0)
+    first = teacher(run).steps(0, 1.0, 1.0)
     for number in range(1, 50):
-        last = run.teacher.steps(number, 1.0, 1.0)
+        last = teacher(run).steps(number, 1.0, 1.0)
     assert last < 0.5 * first
 
 
@@ -96,9 +98,8 @@ def test_the_readout_attends_where_its_finding_is() -> None:
 def test_the_log_has_the_loss_and_the_readout(make_config: MakeConfig) -> None:
     run = prepared(make_config)
     assert run.train_step()["finding_loss"] > 0.0
-    assert run.teacher is not None
     # Three patients of validation: no finding has ten positives, and none is told.
-    assert run.teacher.measure(run.config.data.studies(("val",))) == {}
+    assert teacher(run).measure(run.config.data.studies(("val",))) == {}
 
 
 def test_a_run_may_begin_with_them_later(make_config: MakeConfig) -> None:
@@ -107,7 +108,7 @@ def test_a_run_may_begin_with_them_later(make_config: MakeConfig) -> None:
     assert later.step == 2
     state = load_state(later.config.output)
     assert state is not None
-    assert "teacher" in state
+    assert "finding" in state["teachers"]
 
 
 def test_a_state_of_other_finding_steps_is_refused(make_config: MakeConfig) -> None:
@@ -121,8 +122,7 @@ def test_learning_rates_may_change_on_the_way(make_config: MakeConfig) -> None:
     finetune(make_config(steps=1, finding_steps=STEPS))
     changed = STEPS.model_copy(update={"readout_learning_rate": 5e-4})
     run = finetune(make_config(steps=2, finding_steps=changed))
-    assert run.teacher is not None
-    peaks = [group["peak"] for group in run.teacher.state()["optimizer"]["param_groups"]]
+    peaks = [group["peak"] for group in teacher(run).state()["optimizer"]["param_groups"]]
     assert peaks == [STEPS.learning_rate, STEPS.image_learning_rate, 5e-4]
 
 
@@ -144,10 +144,9 @@ def test_a_budget_would_not_count_them(make_config: MakeConfig) -> None:
 
 def test_a_step_that_is_not_finite_changes_nothing(make_config: MakeConfig) -> None:
     run = prepared(make_config)
-    assert run.teacher is not None
     before = weights(run)
     with torch.no_grad():
-        run.teacher.readout.bias.fill_(torch.nan)
+        teacher(run).readout.bias.fill_(torch.nan)
     with pytest.raises(FloatingPointError, match="finding step"):
-        run.teacher.steps(0, 1.0, 1.0)
+        teacher(run).steps(0, 1.0, 1.0)
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights(run).items())

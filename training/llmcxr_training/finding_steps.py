@@ -102,6 +102,8 @@ class FindingTeacher:
         DataError: no such study, fewer layers in the model, or another template.
     """
 
+    name = "finding"
+
     def __init__(
         self,
         settings: FindingSteps,

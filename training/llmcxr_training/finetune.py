@@ -20,7 +20,6 @@ from torch.utils.tensorboard import SummaryWriter
 
 from llmcxr_training.batches import anchored, collate, total_weights
 from llmcxr_training.data import DataError
-from llmcxr_training.finding_steps import FindingTeacher
 from llmcxr_training.finetune_settings import Finetuning
 from llmcxr_training.instructions import Example, Examples
 from llmcxr_training.language_model import ImageTextModel, Losses
@@ -29,6 +28,7 @@ from llmcxr_training.merge import DELTA, Delta
 from llmcxr_training.precision import autocast, resolve_precision
 from llmcxr_training.processes import Processes
 from llmcxr_training.run_state import load_moments, load_state, save_state
+from llmcxr_training.teacher import Teacher
 from llmcxr_training.training_loop import Loop, describe_run
 
 _log = logging.getLogger(__name__)
@@ -49,10 +49,10 @@ class FinetuningRun:
         processes: this process among those of the run; None for a run of one.
         probes: what is measured at validation beside the losses; of weights that are not shared
             out.
-        teacher: takes steps in between, of the same weights.
+        teachers: take steps in between, of the same weights.
 
     Raises:
-        DataError: the processes cannot share a batch alike, or there is a teacher and several.
+        DataError: the processes cannot share a batch alike, or there are teachers and several.
     """
 
     def __init__(
@@ -63,15 +63,15 @@ class FinetuningRun:
         validation: Examples,
         processes: Processes | None = None,
         probes: Sequence[Probe] = (),
-        teacher: FindingTeacher | None = None,
+        teachers: Sequence[Teacher] = (),
     ) -> None:
         self.config = config
         self.probes = probes
-        self.teacher = teacher
+        self.teachers = tuple(teachers)
         self.processes = processes or Processes(config.device)
         self.processes.check_batch(config.batch_size)
-        if teacher is not None and self.processes.count > 1:
-            raise DataError("finding_steps are of one process; run such a stage on one device")
+        if self.teachers and self.processes.count > 1:
+            raise DataError("steps in between are of one process; run such a stage on one device")
         self.device = self.processes.device
         self.dtype = resolve_precision(config.precision, self.device)
         self.model = model.to(self.device)
@@ -113,8 +113,9 @@ class FinetuningRun:
             keep = ("peak", "betas", "weight_decay")
             load_moments(self.optimizer, state["optimizer"], keep)
         # A run may begin with them at any step.
-        if self.teacher is not None and "teacher" in state:
-            self.teacher.load(state["teacher"])
+        for teacher in self.teachers:
+            if teacher.name in state.get("teachers", {}):
+                teacher.load(state["teachers"][teacher.name])
         self.step, self.seconds = state["step"], state["seconds"]
         _log.info("resumed at step %d", self.step)
 
@@ -130,8 +131,8 @@ class FinetuningRun:
             state["shards"] = processes.save_shards(folder, self.step)
         else:
             state["optimizer"] = self.optimizer.state_dict()
-        if self.teacher is not None:
-            state["teacher"] = self.teacher.state()
+        if self.teachers:
+            state["teachers"] = {teacher.name: teacher.state() for teacher in self.teachers}
         state |= {"step": self.step, "seconds": self.seconds}
         if processes.is_main:
             save_state(folder, state)
@@ -169,9 +170,10 @@ class FinetuningRun:
         config = self.config
         self.wrapped.train()
         share = self._learning_rate_share()
-        taught: dict[str, float] = {}
-        if self.teacher is not None:
-            taught["finding_loss"] = self.teacher.steps(self.step, share, config.gradient_clip)
+        taught = {
+            f"{teacher.name}_loss": teacher.steps(self.step, share, config.gradient_clip)
+            for teacher in self.teachers
+        }
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * share
         first = self.step * config.batch_size

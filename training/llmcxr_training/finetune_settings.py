@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from llmcxr_training.compute import Budget
 from llmcxr_training.datasets import Data
+from llmcxr_training.drawing_steps import DrawingSteps
 from llmcxr_training.encode_images import Augmentation
 from llmcxr_training.finding_steps import FindingSteps
 from llmcxr_training.instructions import Mixing
@@ -44,6 +45,8 @@ class Finetuning(BaseModel):
             without forgetting, arXiv 1606.09282); with adapters only.
         anchor_from_step: when it begins.
         finding_steps: teach the lower layers to see findings between two steps; None for not.
+            One process only.
+        drawing_steps: teach the model to draw what reports say between two steps; None for not.
             One process only.
         gradient_checkpointing: compute activations twice rather than keep them.
         compile: generate code for this processor first (needs a C++ compiler, or Triton).
@@ -87,6 +90,7 @@ class Finetuning(BaseModel):
     anchor_weight: float = Field(default=0.0, ge=0.0)
     anchor_from_step: int = Field(default=0, ge=0)
     finding_steps: FindingSteps | None = None
+    drawing_steps: DrawingSteps | None = None
     gradient_checkpointing: bool = False
     compile: bool = False
     seed: int = 0
@@ -107,6 +111,7 @@ class Finetuning(BaseModel):
 
     @model_validator(mode="after")
     def _a_budget_counts_all(self) -> Self:
-        if self.budget is not None and self.finding_steps is not None:
-            raise ValueError("a budget does not count finding_steps; leave one of them out")
+        steps_between = [n for n in ("finding_steps", "drawing_steps") if getattr(self, n)]
+        if self.budget is not None and steps_between:
+            raise ValueError(f"a budget does not count {steps_between[0]}; leave one of them out")
         return self

@@ -21,6 +21,7 @@ from llmcxr_models.vqgan import VqGan
 from llmcxr_training.base_model import load_base
 from llmcxr_training.compute import Shape, spend
 from llmcxr_training.data import DataError, Study, describe
+from llmcxr_training.drawing_steps import DrawingTeacher
 from llmcxr_training.encode_images import EncodedImages, encode_images
 from llmcxr_training.extend_vocabulary import extend_vocabulary
 from llmcxr_training.finding_steps import FindingTeacher
@@ -41,6 +42,7 @@ from llmcxr_training.probes import LanguageProbe, QuestionProbe
 from llmcxr_training.processes import Processes
 from llmcxr_training.refinement import refine
 from llmcxr_training.run_state import seed_everything, write_json
+from llmcxr_training.teacher import Teacher
 from llmcxr_training.trained_vqgan import TrainedVqGan
 
 _log = logging.getLogger(__name__)
@@ -123,14 +125,9 @@ def finetune(config: Finetuning) -> FinetuningRun:
     _log.info("training: %d, validation: %d, steps: %d", len(train), len(val), config.steps)
     model.to(processes.device)
     probes = _probes(config, model, of_split["val"], images, builder)
-    teacher: FindingTeacher | None = None
-    if config.finding_steps is not None:
-        settings, studies = config.finding_steps, of_split["train"]
-        teacher = FindingTeacher(
-            settings, model, studies, images, builder, seed=config.seed, dtype=dtype
-        )
-        probes.append(_readout_probe(teacher, of_split["val"]))
-    run = FinetuningRun(config, model, train, val, processes, probes, teacher)
+    teachers = _teachers(config, model, of_split["train"], images, trained, builder)
+    probes += [_teacher_probe(teacher, of_split["val"]) for teacher in teachers]
+    run = FinetuningRun(config, model, train, val, processes, probes, teachers)
     run.resume()
     run.train()
     return run
@@ -176,8 +173,34 @@ def _probes(
     return probes
 
 
-def _readout_probe(teacher: FindingTeacher, studies: Sequence[Study]) -> Probe:
-    return lambda _: {f"val_finding_readout/{k}": v for k, v in teacher.measure(studies).items()}
+def _teachers(
+    config: Finetuning,
+    model: ImageTextModel,
+    studies: Sequence[Study],
+    images: EncodedImages,
+    trained: TrainedVqGan,
+    builder: PromptBuilder,
+) -> list[Teacher]:
+    """Those that the configuration names, of training patients."""
+    seed, dtype = config.seed, resolve_precision(config.precision, model.image_rows.device)
+    teachers: list[Teacher] = []
+    if (finding := config.finding_steps) is not None:
+        teachers.append(
+            FindingTeacher(finding, model, studies, images, builder, seed=seed, dtype=dtype)
+        )
+    if (drawing := config.drawing_steps) is not None:
+        vectors = trained.vqgan.quantize.embedding.weight.detach().float().cpu().numpy()
+        teachers.append(
+            DrawingTeacher(
+                drawing, model, studies, images, vectors, builder, seed=seed, dtype=dtype
+            )
+        )
+    return teachers
+
+
+def _teacher_probe(teacher: Teacher, studies: Sequence[Study]) -> Probe:
+    name = f"val_{teacher.name}_steps"
+    return lambda _: {f"{name}/{k}": v for k, v in teacher.measure(studies).items()}
 
 
 def encode(config: Finetuning) -> Path:

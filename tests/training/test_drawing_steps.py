@@ -1,0 +1,142 @@
+"""Drawing steps: reports come to matter for what is drawn, all else stays, runs resume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from llmcxr_training.compute import Budget
+from llmcxr_training.data import DataError
+from llmcxr_training.drawing_steps import DrawingSteps, DrawingTeacher
+from llmcxr_training.finding_steps import FindingSteps
+from llmcxr_training.finding_tilt import FindingTilt
+from llmcxr_training.finetune import FinetuningRun
+from llmcxr_training.finetune_settings import Finetuning
+from llmcxr_training.run_state import load_state
+from llmcxr_training.stage import finetune
+
+MakeConfig = Callable[..., Finetuning]
+CONSTANT = {"warmup_steps": 0, "final_learning_rate_share": 1.0}
+STEPS = DrawingSteps(pairs=2, pairs_at_once=1, learning_rate=2e-2, image_learning_rate=2e-2)
+
+
+def prepared(make_config: MakeConfig, **changed: object) -> FinetuningRun:
+    """A run that has taken no step."""
+    return finetune(make_config(steps=0, **({"drawing_steps": STEPS} | changed)))
+
+
+def teacher(run: FinetuningRun) -> DrawingTeacher:
+    (found,) = run.teachers
+    assert isinstance(found, DrawingTeacher)
+    return found
+
+
+def weights(run: FinetuningRun) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in run.model.trained_state().items()}
+
+
+def test_what_reports_say_comes_to_matter(make_config: MakeConfig) -> None:
+    run = prepared(make_config)
+    studies = run.config.data.studies(("train",))
+    untaught = teacher(run).measure(studies)["left"]
+    for number in range(120):
+        teacher(run).steps(number, 1.0, 1.0)
+    assert untaught == pytest.approx(1.0, abs=0.1)
+    assert teacher(run).measure(studies)["left"] < 0.6 * untaught
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(make_config: MakeConfig, tmp_path: Path) -> None:
+    settings = {"drawing_steps": STEPS} | CONSTANT
+    whole = finetune(make_config(steps=4, output=tmp_path / "whole", **settings))
+    for steps in (1, 3, 4):
+        parts = finetune(make_config(steps=steps, output=tmp_path / "parts", **settings))
+    assert all(torch.equal(t, weights(parts)[n]) for n, t in weights(whole).items())
+
+
+def test_both_kinds_of_steps_go_together(make_config: MakeConfig) -> None:
+    finding = FindingSteps(layers=1, steps=1, batch_size=4, least_positives=2)
+    run = finetune(make_config(steps=1, drawing_steps=STEPS, finding_steps=finding))
+    state = load_state(run.config.output)
+    assert state is not None
+    assert set(state["teachers"]) == {"finding", "drawing"}
+    assert {"finding_loss", "drawing_loss"} <= run.train_step().keys()
+
+
+def test_the_rows_that_read_images_are_left_alone(make_config: MakeConfig) -> None:
+    run = prepared(make_config)
+    before = weights(run)
+    teacher(run).steps(0, 1.0, 1.0)
+    moved = {name for name, tensor in weights(run).items() if not torch.equal(tensor, before[name])}
+    assert "image_head" in moved
+    assert "image_rows" not in moved
+
+
+def test_a_step_that_is_not_finite_changes_nothing(make_config: MakeConfig) -> None:
+    run = prepared(make_config)
+    with torch.no_grad():
+        run.model.image_head[0, 0] = torch.nan
+    before = weights(run)
+    with pytest.raises(FloatingPointError, match="drawing step"):
+        teacher(run).steps(0, 1.0, 1.0)
+    for name, tensor in weights(run).items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0, equal_nan=True)
+
+
+def test_an_unknown_finding_is_refused(make_config: MakeConfig) -> None:
+    odd = STEPS.model_copy(update={"findings": ("Cardiomegaly", "Halo")})
+    with pytest.raises(DataError, match="no findings: Halo"):
+        prepared(make_config, drawing_steps=odd)
+
+
+def test_reports_with_and_without_findings_are_needed(make_config: MakeConfig) -> None:
+    rare = STEPS.model_copy(update={"findings": ("Pneumothorax",)})
+    with pytest.raises(DataError, match="reports with findings and reports without"):
+        prepared(make_config, drawing_steps=rare)
+
+
+def test_a_budget_would_not_count_them(make_config: MakeConfig) -> None:
+    with pytest.raises(ValidationError, match="does not count drawing_steps"):
+        make_config(drawing_steps=STEPS, budget=Budget(unit="tokens", amount=1000))
+
+
+@pytest.fixture
+def drawn() -> tuple[FindingTilt, np.ndarray, np.ndarray]:
+    """A finding that is code 3 in place 2, and one that is nowhere, of 400 images."""
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 8, (400, 4))
+    targets = np.stack([codes[:, 2] == 3, rng.random(400) < 0.3], axis=1).astype(np.float32)
+    targets[:5] = np.nan
+    vectors = rng.normal(size=(8, 8)).astype(np.float32)
+    return FindingTilt.fit(codes, vectors, targets, 0.01), codes, targets
+
+
+def test_the_tilt_is_where_a_finding_is(drawn: tuple[FindingTilt, np.ndarray, np.ndarray]) -> None:
+    tilt, _, _ = drawn
+    place, code = np.unravel_index(tilt.tables[0].argmax(), tilt.tables[0].shape)
+    assert (place, code) == (2, 3)
+
+
+def test_scores_are_sums_over_tokens(drawn: tuple[FindingTilt, np.ndarray, np.ndarray]) -> None:
+    tilt, codes, targets = drawn
+    scores = tilt.scores(codes)
+    assert scores[0, 0] == pytest.approx(sum(tilt.tables[0, p, c] for p, c in enumerate(codes[0])))
+    np.testing.assert_allclose(scores.std(axis=0), 1.0, rtol=1e-3)
+    np.testing.assert_allclose(scores.mean(axis=0), 0.0, atol=1e-3)
+    assert scores[5:][targets[5:, 0] == 1, 0].min() > scores[5:][targets[5:, 0] == 0, 0].max()
+
+
+def test_a_tilt_has_its_strength_whatever_is_wanted(
+    drawn: tuple[FindingTilt, np.ndarray, np.ndarray],
+) -> None:
+    tilt, _, _ = drawn
+    wanted = np.array([[1.0, 0.0], [1.0, 1.0], [-0.2, 0.0], [0.0, 0.0]], np.float32)
+    tilts = tilt.towards(wanted, 0.5)
+    sizes = np.sqrt(tilts.var(axis=2).mean(axis=1))
+    np.testing.assert_allclose(sizes, [0.5, 0.5, 0.5, 0.0], rtol=1e-5)
+    np.testing.assert_allclose(tilts[2], -tilts[0], rtol=1e-4, atol=1e-6)

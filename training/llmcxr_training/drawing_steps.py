@@ -1,0 +1,281 @@
+"""Steps in between that teach a model to draw what a report says.
+
+A finding changes the probability of a radiograph by a few nats of some thirteen hundred: in the
+loss of single codes it drowns. Here two reports, one with findings and one without, ask for the
+same image, and the model is taught how its predictions for the two are to differ at every token:
+by what speaks for those findings (`FindingTilt`), half of it up for the one and down for the
+other. Targets are whole distributions, so no sampling noise of codes enters (guided distillation,
+Meng et al., arXiv 2210.03142); their middle is the model's own, so that nothing else is taught.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from llmcxr_models.finding_mentions import FINDINGS, NO_FINDING
+from llmcxr_models.prompt import IMAGE_INSTRUCTIONS, PromptBuilder
+from llmcxr_training.batches import collate
+from llmcxr_training.data import DataError, Study
+from llmcxr_training.encode_images import EncodedImages
+from llmcxr_training.finding_tilt import FindingTilt
+from llmcxr_training.instructions import Example
+from llmcxr_training.language_model import ImageTextModel
+from llmcxr_training.precision import autocast
+from llmcxr_training.run_state import load_moments
+from llmcxr_training.targets import ABSENT, PRESENT, target_table, targets
+
+_FAR = 7_000_033
+"""Keeps the draws of these steps apart from those of other parts of a run with the same seed."""
+
+_MEASURED_PAIRS = 12
+
+_MOST_IMAGES = 8192
+"""What the classifier is fitted to at most: its features take memory, and it learns no more."""
+
+
+class DrawingSteps(BaseModel):
+    """How a model is taught to draw what reports say, between two of its usual steps.
+
+    Attributes:
+        steps: between two usual ones.
+        pairs: of reports, in each.
+        pairs_at_once: computed together.
+        strength: by how many nats (standard deviation over codes) the logits of either report are
+            to be moved from their middle.
+        shrinkage: of the classifier, see `FindingTilt.fit`.
+        findings: the labeller's that are asked for.
+        learning_rate: of adapters or weights, at its peak; the schedule is the run's.
+        image_learning_rate: of the image tokens' output rows.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: int = Field(default=1, ge=1)
+    pairs: int = Field(default=4, ge=1)
+    pairs_at_once: int = Field(default=2, ge=1)
+    strength: float = Field(default=0.5, gt=0.0)
+    shrinkage: float = Field(default=30.0, gt=0.0)
+    findings: tuple[str, ...] = (
+        "Cardiomegaly",
+        "Lung Opacity",
+        "Atelectasis",
+        "Pleural Effusion",
+        "Support Devices",
+    )
+    learning_rate: float = 1e-4
+    image_learning_rate: float = 1e-4
+
+
+class DrawingTeacher:
+    """Takes the steps in between.
+
+    Args:
+        settings: of the steps.
+        model: on the device it is trained on.
+        studies: of training patients; those with codes and a report are used.
+        images: their codes.
+        vectors: (codebook size, D), the codebook.
+        builder: frames prompts.
+        seed: of draws.
+        dtype: of the arithmetic.
+
+    Raises:
+        DataError: an unknown finding, or no report with or without one of them.
+    """
+
+    name = "drawing"
+
+    def __init__(
+        self,
+        settings: DrawingSteps,
+        model: ImageTextModel,
+        studies: Sequence[Study],
+        images: EncodedImages,
+        vectors: NDArray[np.float32],
+        builder: PromptBuilder,
+        *,
+        seed: int,
+        dtype: torch.dtype,
+    ) -> None:
+        if unknown := set(settings.findings) - set(FINDINGS):
+            raise DataError(f"drawing_steps: no findings: {', '.join(sorted(unknown))}")
+        self.settings, self.model, self.images, self.builder = settings, model, images, builder
+        self._seed, self._dtype = seed, dtype
+        self._row = {id_: number for number, id_ in enumerate(images.ids)}
+        self._findings = (NO_FINDING, *(f for f in settings.findings if f != NO_FINDING))
+        self._pairs = _Pairs(self._usable(studies), self._findings)
+        self.tilt = self._fitted(self._pairs.studies, vectors)
+        others = [
+            p for n, p in model.named_parameters() if p.requires_grad and not n.startswith("image_")
+        ]
+        self._optimizer = torch.optim.AdamW(
+            [
+                {"params": others, "peak": settings.learning_rate},
+                {"params": [model.image_head], "peak": settings.image_learning_rate},
+            ],
+            lr=settings.learning_rate,
+            betas=(0.9, 0.98),
+            weight_decay=0.0,
+        )
+
+    def steps(self, number: int, learning_rate_share: float, gradient_clip: float) -> float:
+        """Those before step `number` of the run; the mean divergence of a sequence, in nats.
+
+        Raises:
+            FloatingPointError: a gradient is not finite; it has changed nothing.
+        """
+        count = self.settings.steps
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["peak"] * learning_rate_share
+        self.model.train()
+        losses = [self._step(number * count + part, gradient_clip) for part in range(count)]
+        return sum(losses) / count
+
+    @torch.no_grad()
+    def measure(self, studies: Sequence[Study]) -> dict[str, float]:
+        """`left`: the part of the divergence that is left, 1 where reports make no difference.
+
+        Of fixed pairs; nothing where there are none.
+        """
+        try:
+            pairs = _Pairs(self._usable(studies), self._findings)
+        except DataError:
+            return {}
+        draw = np.random.default_rng(_FAR)
+        left, whole = 0.0, 0.0
+        for _ in range(0, _MEASURED_PAIRS, self.settings.pairs_at_once):
+            divergence, unmoved = self._divergences(pairs, draw)
+            left, whole = left + divergence.item(), whole + unmoved.item()
+        return {"left": left / whole}
+
+    def state(self) -> dict[str, Any]:
+        """What `load` goes on from."""
+        return {"optimizer": self._optimizer.state_dict()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """The inverse of `state`; learning rates stay those of the settings.
+
+        Raises:
+            DataError: it is of another model.
+        """
+        try:
+            load_moments(self._optimizer, state["optimizer"], ("peak", "betas", "weight_decay"))
+        except ValueError as error:
+            raise DataError("the saved state is of other drawing_steps") from error
+
+    def _step(self, number: int, gradient_clip: float) -> float:
+        draw = np.random.default_rng((self._seed, _FAR, number))
+        pairs, at_once = self.settings.pairs, self.settings.pairs_at_once
+        # No micro batch may have left anything.
+        self._optimizer.zero_grad(set_to_none=True)
+        total = 0.0
+        for start in range(0, pairs, at_once):
+            loss, _ = self._divergences(self._pairs, draw, min(at_once, pairs - start))
+            loss = loss / (2 * pairs)
+            loss.backward()
+            total += loss.item()
+        parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
+        norm = nn.utils.clip_grad_norm_(parameters, gradient_clip)
+        if not math.isfinite(float(norm)):
+            raise FloatingPointError(f"the gradient of drawing step {number} is not finite")
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return total
+
+    def _divergences(
+        self, pairs: _Pairs, draw: np.random.Generator, count: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Sums of KL(target, model) over both reports of some pairs, in nats; the second as if
+        the model made no difference between them.
+        """
+        examples, wanted = [], []
+        for _ in range(count or self.settings.pairs_at_once):
+            with_findings, without, difference = pairs.draw(draw)
+            of = with_findings if draw.random() < 0.5 else without
+            codes = self.images.codes[self._row[of.id]]
+            answer = self.builder.image_answer(codes[draw.integers(len(codes))].tolist())
+            paraphrase = int(draw.integers(len(IMAGE_INSTRUCTIONS)))
+            for study in (with_findings, without):
+                prompt = self.builder.image(study.report.text, paraphrase=paraphrase)
+                weights = [0.0] * len(prompt.token_ids) + [1.0] * len(answer)
+                examples.append(Example(prompt.task, [*prompt.token_ids, *answer], weights))
+            wanted.append(difference)
+        logits = self._logits(examples).unflatten(0, (-1, 2))
+        tilt = torch.from_numpy(self.tilt.towards(np.array(wanted), self.settings.strength))
+        tilt = torch.stack([tilt, -tilt], dim=1).to(logits.device)
+        middle = logits.detach().mean(dim=1, keepdim=True)
+        target = F.log_softmax(middle + tilt, dim=-1)
+        unmoved = F.log_softmax(middle, dim=-1).expand_as(target)
+        return _divergence(target, F.log_softmax(logits, dim=-1)), _divergence(target, unmoved)
+
+    def _logits(self, examples: Sequence[Example]) -> Tensor:
+        """(B, image_length, codebook_size), float32, of the codes of drawn images."""
+        device = self.model.image_rows.device
+        token_ids, weights, _ = collate(examples)
+        drawn = (token_ids >= self.model.vocabulary.image_offset) & (weights > 0)
+        with autocast(device, self._dtype):
+            hidden = self.model.hidden_states(token_ids.to(device))[:, :-1]
+            logits = self.model.image_logits(hidden[drawn[:, 1:].to(device)])
+        return logits.float().view(len(examples), -1, logits.shape[-1])
+
+    def _fitted(self, studies: Sequence[Study], vectors: NDArray[np.float32]) -> FindingTilt:
+        """Of every version of every image, with what index and raw text say of it."""
+        codes = self.images.codes[[self._row[study.id] for study in studies]]
+        known = np.repeat(target_table(studies, self._findings), codes.shape[1], axis=0)
+        codes = codes.reshape(-1, codes.shape[-1])
+        if len(codes) > _MOST_IMAGES:
+            draw = np.random.default_rng((self._seed, _FAR))
+            some = draw.choice(len(codes), _MOST_IMAGES, replace=False)
+            codes, known = codes[some], known[some]
+        return FindingTilt.fit(codes, vectors, known, self.settings.shrinkage)
+
+    def _usable(self, studies: Sequence[Study]) -> list[Study]:
+        return [s for s in studies if s.id in self._row and not s.report.is_empty]
+
+
+class _Pairs:
+    """Draws two reports: one with a finding, each as often as any other, and one with none.
+
+    What is asked for is what a report's own text affirms; what only the index knows, it does not
+    say.
+
+    Raises:
+        DataError: there is no such report.
+    """
+
+    def __init__(self, studies: Sequence[Study], findings: Sequence[str]) -> None:
+        self.studies = list(studies)
+        rows = [targets(study.report.text, ()) for study in studies]
+        self._said = np.array([[row[f] for f in findings] for row in rows], np.float32)
+        self._said = self._said.reshape(len(rows), len(findings))
+        none = findings.index(NO_FINDING)
+        affirmed = [np.flatnonzero(column == PRESENT) for column in self._said.T]
+        self._without = affirmed[none]
+        self._with = [
+            found[self._said[found, none] == ABSENT]
+            for column, found in enumerate(affirmed)
+            if column != none
+        ]
+        self._with = [found for found in self._with if found.size]
+        if not self._with or not self._without.size:
+            raise DataError("drawing_steps: reports with findings and reports without are needed")
+
+    def draw(self, draw: np.random.Generator) -> tuple[Study, Study, NDArray[np.float32]]:
+        """With findings, without, and (findings,) by how much the first has each more."""
+        first = draw.choice(self._with[draw.integers(len(self._with))])
+        second = draw.choice(self._without)
+        difference = np.nan_to_num(self._said[first] - self._said[second])
+        return self.studies[first], self.studies[second], difference
+
+
+def _divergence(target: Tensor, predicted: Tensor) -> Tensor:
+    return F.kl_div(predicted, target, reduction="sum", log_target=True)
