@@ -44,11 +44,11 @@ def weights(run: FinetuningRun) -> dict[str, Tensor]:
 def test_what_reports_say_comes_to_matter(make_config: MakeConfig) -> None:
     run = prepared(make_config)
     studies = run.config.data.studies(("train",))
-    untaught = teacher(run).measure(studies)["left"]
+    untaught = teacher(run).measure(studies)["drawing_left"]
     for number in range(120):
         teacher(run).steps(number, 1.0, 1.0)
     assert untaught == pytest.approx(1.0, abs=0.1)
-    assert teacher(run).measure(studies)["left"] < 0.6 * untaught
+    assert teacher(run).measure(studies)["drawing_left"] < 0.6 * untaught
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(make_config: MakeConfig, tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ class DrawingTeacher:
 
     @torch.no_grad()
     def measure(self, studies: Sequence[Study]) -> dict[str, float]:
-        """`left`: the part of the divergence that is left, 1 where reports make no difference.
+        """The part of the divergence that is left: 1 where reports make no difference.
 
         Of fixed pairs; nothing where there are none.
         """
@@ -155,7 +155,7 @@ class DrawingTeacher:
         for _ in range(0, _MEASURED_PAIRS, self.settings.pairs_at_once):
             divergence, unmoved = self._divergences(pairs, draw)
             left, whole = left + divergence.item(), whole + unmoved.item()
-        return {"left": left / whole}
+        return {"drawing_left": left / whole}
 
     def state(self) -> dict[str, Any]:
         """What `load` goes on from."""

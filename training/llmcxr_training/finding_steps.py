@@ -168,7 +168,8 @@ class FindingTeacher:
             for start in range(0, len(rows), size)
         ]
         scores = torch.cat(parts).cpu().numpy() if parts else np.empty_like(targets)
-        return auroc_by_finding(TAUGHT, targets, scores)
+        found = auroc_by_finding(TAUGHT, targets, scores)
+        return {f"finding_readout/{name}": value for name, value in found.items()}
 
     def state(self) -> dict[str, Any]:
         """What `load` goes on from."""

@@ -199,8 +199,7 @@ def _teachers(
 
 
 def _teacher_probe(teacher: Teacher, studies: Sequence[Study]) -> Probe:
-    name = f"val_{teacher.name}_steps"
-    return lambda _: {f"{name}/{k}": v for k, v in teacher.measure(studies).items()}
+    return lambda _: {f"val_{k}": v for k, v in teacher.measure(studies).items()}
 
 
 def encode(config: Finetuning) -> Path:

@@ -26,7 +26,7 @@ class Teacher(Protocol):
         ...
 
     def measure(self, studies: Sequence[Study]) -> dict[str, float]:
-        """How far it has come, on studies of validation patients; by name."""
+        """How far it has come, on studies of validation patients; by name of the figure."""
         ...
 
     def state(self) -> dict[str, Any]:
