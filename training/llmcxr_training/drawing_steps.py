@@ -5,11 +5,13 @@ loss of single codes it drowns. Here two reports, one with findings and one with
 same image, and the model is taught how its predictions for the two are to differ at every token:
 by what speaks for those findings (`FindingTilt`), half of it up for the one and down for the
 other. Targets are whole distributions, so no sampling noise of codes enters (guided distillation,
-Meng et al., arXiv 2210.03142); their middle is the model's own, so that nothing else is taught.
+Meng et al., arXiv 2210.03142); their middle is that of the model as it was when these steps
+began, so that nothing else is taught.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -87,6 +89,7 @@ class DrawingTeacher:
         builder: frames prompts.
         seed: of draws.
         dtype: of the arithmetic.
+        compile: whether the layers of its copy of the model are compiled, too.
 
     Raises:
         DataError: an unknown finding, or no report with or without one of them.
@@ -105,6 +108,7 @@ class DrawingTeacher:
         *,
         seed: int,
         dtype: torch.dtype,
+        compile: bool = False,
     ) -> None:
         if unknown := set(settings.findings) - set(FINDINGS):
             raise DataError(f"drawing_steps: no findings: {', '.join(sorted(unknown))}")
@@ -114,6 +118,11 @@ class DrawingTeacher:
         self._findings = (NO_FINDING, *(f for f in settings.findings if f != NO_FINDING))
         self._pairs = _Pairs(self._usable(studies), self._findings)
         self.tilt = self._fitted(self._pairs.studies, vectors)
+        # Without something that holds the middle, it drifts, and what is drawn falls apart.
+        self._reference = copy.deepcopy(model).eval()
+        self._is_begun = False
+        if compile:
+            self._reference.compile_layers()
         others = [
             p for n, p in model.named_parameters() if p.requires_grad and not n.startswith("image_")
         ]
@@ -133,6 +142,7 @@ class DrawingTeacher:
         Raises:
             FloatingPointError: a gradient is not finite; it has changed nothing.
         """
+        self._begin()
         count = self.settings.steps
         for group in self._optimizer.param_groups:
             group["lr"] = group["peak"] * learning_rate_share
@@ -150,6 +160,7 @@ class DrawingTeacher:
             pairs = _Pairs(self._usable(studies), self._findings)
         except DataError:
             return {}
+        self._begin()
         draw = np.random.default_rng(_FAR)
         left, whole = 0.0, 0.0
         for _ in range(0, _MEASURED_PAIRS, self.settings.pairs_at_once):
@@ -159,7 +170,9 @@ class DrawingTeacher:
 
     def state(self) -> dict[str, Any]:
         """What `load` goes on from."""
-        return {"optimizer": self._optimizer.state_dict()}
+        self._begin()
+        reference = {n: t.clone() for n, t in self._reference.trained_state().items()}
+        return {"optimizer": self._optimizer.state_dict(), "reference": reference}
 
     def load(self, state: dict[str, Any]) -> None:
         """The inverse of `state`; learning rates stay those of the settings.
@@ -171,6 +184,14 @@ class DrawingTeacher:
             load_moments(self._optimizer, state["optimizer"], ("peak", "betas", "weight_decay"))
         except ValueError as error:
             raise DataError("the saved state is of other drawing_steps") from error
+        self._reference.load_trained_state(state["reference"])
+        self._is_begun = True
+
+    def _begin(self) -> None:
+        """Remember the model, once, as the run's beginning or the state before has left it."""
+        if not self._is_begun:
+            self._reference.load_trained_state(self.model.trained_state())
+            self._is_begun = True
 
     def _step(self, number: int, gradient_clip: float) -> float:
         draw = np.random.default_rng((self._seed, _FAR, number))
@@ -209,23 +230,25 @@ class DrawingTeacher:
                 weights = [0.0] * len(prompt.token_ids) + [1.0] * len(answer)
                 examples.append(Example(prompt.task, [*prompt.token_ids, *answer], weights))
             wanted.append(difference)
-        logits = self._logits(examples).unflatten(0, (-1, 2))
+        tensors = collate(examples)[:2]
+        logits = self._logits(self.model, *tensors).unflatten(0, (-1, 2))
+        with torch.no_grad():
+            middle = self._logits(self._reference, *tensors).unflatten(0, (-1, 2))
+            middle = middle.mean(dim=1, keepdim=True)
         tilt = torch.from_numpy(self.tilt.towards(np.array(wanted), self.settings.strength))
         tilt = torch.stack([tilt, -tilt], dim=1).to(logits.device)
-        middle = logits.detach().mean(dim=1, keepdim=True)
         target = F.log_softmax(middle + tilt, dim=-1)
         unmoved = F.log_softmax(middle, dim=-1).expand_as(target)
         return _divergence(target, F.log_softmax(logits, dim=-1)), _divergence(target, unmoved)
 
-    def _logits(self, examples: Sequence[Example]) -> Tensor:
+    def _logits(self, model: ImageTextModel, token_ids: Tensor, weights: Tensor) -> Tensor:
         """(B, image_length, codebook_size), float32, of the codes of drawn images."""
-        device = self.model.image_rows.device
-        token_ids, weights, _ = collate(examples)
-        drawn = (token_ids >= self.model.vocabulary.image_offset) & (weights > 0)
+        device = model.image_rows.device
+        drawn = (token_ids >= model.vocabulary.image_offset) & (weights > 0)
         with autocast(device, self._dtype):
-            hidden = self.model.hidden_states(token_ids.to(device))[:, :-1]
-            logits = self.model.image_logits(hidden[drawn[:, 1:].to(device)])
-        return logits.float().view(len(examples), -1, logits.shape[-1])
+            hidden = model.hidden_states(token_ids.to(device))[:, :-1]
+            logits = model.image_logits(hidden[drawn[:, 1:].to(device)])
+        return logits.float().view(len(token_ids), -1, logits.shape[-1])
 
     def _fitted(self, studies: Sequence[Study], vectors: NDArray[np.float32]) -> FindingTilt:
         """Of every version of every image, with what index and raw text say of it."""

@@ -192,7 +192,15 @@ def _teachers(
         vectors = trained.vqgan.quantize.embedding.weight.detach().float().cpu().numpy()
         teachers.append(
             DrawingTeacher(
-                drawing, model, studies, images, vectors, builder, seed=seed, dtype=dtype
+                drawing,
+                model,
+                studies,
+                images,
+                vectors,
+                builder,
+                seed=seed,
+                dtype=dtype,
+                compile=config.compile,
             )
         )
     return teachers
