@@ -23,7 +23,9 @@ from llmcxr_training.stage import finetune
 
 MakeConfig = Callable[..., Finetuning]
 CONSTANT = {"warmup_steps": 0, "final_learning_rate_share": 1.0}
-STEPS = DrawingSteps(pairs=2, pairs_at_once=1, learning_rate=2e-2, image_learning_rate=2e-2)
+STEPS = DrawingSteps(
+    pairs=4, pairs_at_once=2, upper_layers=1, learning_rate=5e-3, image_learning_rate=5e-3
+)
 
 
 def prepared(make_config: MakeConfig, **changed: object) -> FinetuningRun:
@@ -45,7 +47,7 @@ def test_what_reports_say_comes_to_matter(make_config: MakeConfig) -> None:
     run = prepared(make_config)
     studies = run.config.data.studies(("train",))
     untaught = teacher(run).measure(studies)["drawing_left"]
-    for number in range(120):
+    for number in range(150):
         teacher(run).steps(number, 1.0, 1.0)
     assert untaught == pytest.approx(1.0, abs=0.1)
     assert teacher(run).measure(studies)["drawing_left"] < 0.6 * untaught
@@ -68,13 +70,24 @@ def test_both_kinds_of_steps_go_together(make_config: MakeConfig) -> None:
     assert {"finding_loss", "drawing_loss"} <= run.train_step().keys()
 
 
-def test_the_rows_that_read_images_are_left_alone(make_config: MakeConfig) -> None:
+def test_only_the_upper_layers_and_output_rows_are_taught(make_config: MakeConfig) -> None:
     run = prepared(make_config)
     before = weights(run)
-    teacher(run).steps(0, 1.0, 1.0)
+    for number in range(3):
+        teacher(run).steps(number, 1.0, 1.0)
     moved = {name for name, tensor in weights(run).items() if not torch.equal(tensor, before[name])}
     assert "image_head" in moved
-    assert "image_rows" not in moved
+    assert all(name == "image_head" or ".layers.1." in name for name in moved)
+    assert any(".layers.1." in name for name in moved)
+
+
+def test_lower_and_upper_layers_make_the_whole(make_config: MakeConfig) -> None:
+    model = prepared(make_config).model
+    token_ids = torch.arange(12).view(1, 12)
+    with torch.no_grad():
+        lower = model.lower_states(token_ids, 1, normalised=False)
+        whole = model.hidden_states(token_ids)
+        torch.testing.assert_close(model.upper_states(lower, 1), whole)
 
 
 def test_a_step_that_is_not_finite_changes_nothing(make_config: MakeConfig) -> None:
@@ -88,6 +101,14 @@ def test_a_step_that_is_not_finite_changes_nothing(make_config: MakeConfig) -> N
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0, equal_nan=True)
 
 
+def test_a_state_without_its_beginning_is_refused(make_config: MakeConfig) -> None:
+    run = prepared(make_config)
+    state = teacher(run).state()
+    del state["reference"]
+    with pytest.raises(DataError, match="other drawing_steps"):
+        teacher(run).load(state)
+
+
 def test_an_unknown_finding_is_refused(make_config: MakeConfig) -> None:
     odd = STEPS.model_copy(update={"findings": ("Cardiomegaly", "Halo")})
     with pytest.raises(DataError, match="no findings: Halo"):
@@ -98,6 +119,12 @@ def test_reports_with_and_without_findings_are_needed(make_config: MakeConfig) -
     rare = STEPS.model_copy(update={"findings": ("Pneumothorax",)})
     with pytest.raises(DataError, match="reports with findings and reports without"):
         prepared(make_config, drawing_steps=rare)
+
+
+@pytest.mark.parametrize("layers", [2, 30])
+def test_all_layers_are_refused(make_config: MakeConfig, layers: int) -> None:
+    with pytest.raises(DataError, match="not its lower ones"):
+        prepared(make_config, drawing_steps=STEPS.model_copy(update={"upper_layers": layers}))
 
 
 def test_a_budget_would_not_count_them(make_config: MakeConfig) -> None:

@@ -51,11 +51,13 @@ class DrawingSteps(BaseModel):
         steps: between two usual ones.
         pairs: of reports, in each.
         pairs_at_once: computed together.
+        upper_layers: those that learn, the uppermost. What a report says is there already at
+            every image token; too little is made of it.
         strength: by how many nats (standard deviation over codes) the logits of either report are
             to be moved from their middle.
         shrinkage: of the classifier, see `FindingTilt.fit`.
         findings: the labeller's that are asked for.
-        learning_rate: of adapters or weights, at its peak; the schedule is the run's.
+        learning_rate: of the layers' adapters or weights, at its peak; the schedule is the run's.
         image_learning_rate: of the image tokens' output rows.
     """
 
@@ -64,6 +66,7 @@ class DrawingSteps(BaseModel):
     steps: int = Field(default=1, ge=1)
     pairs: int = Field(default=4, ge=1)
     pairs_at_once: int = Field(default=2, ge=1)
+    upper_layers: int = Field(default=10, ge=1)
     strength: float = Field(default=0.5, gt=0.0)
     shrinkage: float = Field(default=30.0, gt=0.0)
     findings: tuple[str, ...] = (
@@ -73,8 +76,8 @@ class DrawingSteps(BaseModel):
         "Pleural Effusion",
         "Support Devices",
     )
-    learning_rate: float = 1e-4
-    image_learning_rate: float = 1e-4
+    learning_rate: float = 2e-4
+    image_learning_rate: float = 2e-4
 
 
 class DrawingTeacher:
@@ -92,7 +95,7 @@ class DrawingTeacher:
         compile: whether the layers of its copy of the model are compiled, too.
 
     Raises:
-        DataError: an unknown finding, or no report with or without one of them.
+        DataError: an unknown finding, no report with or without one of them, or fewer layers.
     """
 
     name = "drawing"
@@ -123,12 +126,13 @@ class DrawingTeacher:
         self._is_begun = False
         if compile:
             self._reference.compile_layers()
-        others = [
-            p for n, p in model.named_parameters() if p.requires_grad and not n.startswith("image_")
-        ]
+        self._lower = model.layer_count - settings.upper_layers
         self._optimizer = torch.optim.AdamW(
             [
-                {"params": others, "peak": settings.learning_rate},
+                {
+                    "params": model.upper_parameters(self._lower),
+                    "peak": settings.learning_rate,
+                },
                 {"params": [model.image_head], "peak": settings.image_learning_rate},
             ],
             lr=settings.learning_rate,
@@ -182,9 +186,9 @@ class DrawingTeacher:
         """
         try:
             load_moments(self._optimizer, state["optimizer"], ("peak", "betas", "weight_decay"))
-        except ValueError as error:
+            self._reference.load_trained_state(state["reference"])
+        except (KeyError, ValueError) as error:
             raise DataError("the saved state is of other drawing_steps") from error
-        self._reference.load_trained_state(state["reference"])
         self._is_begun = True
 
     def _begin(self) -> None:
@@ -230,25 +234,25 @@ class DrawingTeacher:
                 weights = [0.0] * len(prompt.token_ids) + [1.0] * len(answer)
                 examples.append(Example(prompt.task, [*prompt.token_ids, *answer], weights))
             wanted.append(difference)
-        tensors = collate(examples)[:2]
-        logits = self._logits(self.model, *tensors).unflatten(0, (-1, 2))
-        with torch.no_grad():
-            middle = self._logits(self._reference, *tensors).unflatten(0, (-1, 2))
-            middle = middle.mean(dim=1, keepdim=True)
+        device, model, reference = self.model.image_rows.device, self.model, self._reference
+        token_ids, loss_weights, _ = collate(examples)
+        token_ids = token_ids.to(device)
+        is_image = token_ids >= model.vocabulary.image_offset
+        drawn = is_image & (loss_weights.to(device) > 0)
+        # A code is predicted from the token before it.
+        at = drawn.roll(-1, dims=1)
+        with autocast(device, self._dtype):
+            with torch.no_grad():
+                lower = model.lower_states(token_ids, self._lower, normalised=False)
+                before = reference.image_logits(reference.hidden_states(token_ids)[at])
+            after = model.image_logits(model.upper_states(lower, self._lower)[at])
+        logits, before = (of.float().unflatten(0, (len(wanted), 2, -1)) for of in (after, before))
+        middle = before.mean(dim=1, keepdim=True)
         tilt = torch.from_numpy(self.tilt.towards(np.array(wanted), self.settings.strength))
         tilt = torch.stack([tilt, -tilt], dim=1).to(logits.device)
         target = F.log_softmax(middle + tilt, dim=-1)
         unmoved = F.log_softmax(middle, dim=-1).expand_as(target)
         return _divergence(target, F.log_softmax(logits, dim=-1)), _divergence(target, unmoved)
-
-    def _logits(self, model: ImageTextModel, token_ids: Tensor, weights: Tensor) -> Tensor:
-        """(B, image_length, codebook_size), float32, of the codes of drawn images."""
-        device = model.image_rows.device
-        drawn = (token_ids >= model.vocabulary.image_offset) & (weights > 0)
-        with autocast(device, self._dtype):
-            hidden = model.hidden_states(token_ids.to(device))[:, :-1]
-            logits = model.image_logits(hidden[drawn[:, 1:].to(device)])
-        return logits.float().view(len(token_ids), -1, logits.shape[-1])
 
     def _fitted(self, studies: Sequence[Study], vectors: NDArray[np.float32]) -> FindingTilt:
         """Of every version of every image, with what index and raw text say of it."""

@@ -145,19 +145,24 @@ class ImageTextModel(nn.Module):
         hidden: Tensor = outputs.last_hidden_state
         return hidden
 
-    def lower_states(self, token_ids: Tensor, layers: int) -> Tensor:
-        """States (B, T, width) behind the lowest `layers`, normalised as the last ones are.
+    def lower_states(self, token_ids: Tensor, layers: int, *, normalised: bool = True) -> Tensor:
+        """States (B, T, width) behind the lowest `layers`, as they are or normalised as the last.
 
         Raises:
             DataError: the model has no more layers than that.
         """
-        backbone = cast(PreTrainedModel, self.backbone)
-        every = cast(nn.ModuleList, backbone.layers)
-        backbone.layers, backbone.config.num_hidden_layers = self._lowest(layers), layers
-        try:
+        norm = None if normalised else nn.Identity()
+        with self._only(self._lowest(layers), norm):
             return self.hidden_states(token_ids)
-        finally:
-            backbone.layers, backbone.config.num_hidden_layers = every, len(every)
+
+    def upper_states(self, states: Tensor, layers: int) -> Tensor:
+        """Last hidden states (B, T, width) of what `lower_states` gave as they are."""
+        self._lowest(layers)
+        every = cast(nn.ModuleList, self.backbone.layers)
+        with self._only(nn.ModuleList(list(every)[layers:])):
+            outputs = self.backbone(inputs_embeds=states, use_cache=False)
+        hidden: Tensor = outputs.last_hidden_state
+        return hidden
 
     def lower_parameters(self, layers: int) -> list[nn.Parameter]:
         """What is trained of the lowest `layers`.
@@ -166,6 +171,21 @@ class ImageTextModel(nn.Module):
             DataError: the model has no more layers than that.
         """
         return [p for p in self._lowest(layers).parameters() if p.requires_grad]
+
+    def upper_parameters(self, layers: int) -> list[nn.Parameter]:
+        """What is trained of the layers above the lowest `layers`.
+
+        Raises:
+            DataError: the model has no more layers than that.
+        """
+        lower = {id(p) for p in self._lowest(layers).parameters()}
+        every = cast(nn.ModuleList, self.backbone.layers)
+        return [p for p in every.parameters() if p.requires_grad and id(p) not in lower]
+
+    @property
+    def layer_count(self) -> int:
+        """Layers in all."""
+        return len(cast(nn.ModuleList, self.backbone.layers))
 
     def embed(self, token_ids: Tensor) -> Tensor:
         """Embeddings (B, T, width) of text and image tokens."""
@@ -236,9 +256,22 @@ class ImageTextModel(nn.Module):
             for layer in layers
         }
 
+    @contextmanager
+    def _only(self, layers: nn.ModuleList, norm: nn.Module | None = None) -> Iterator[None]:
+        """The backbone with these of its layers, and with another last norm or its own."""
+        backbone = cast(PreTrainedModel, self.backbone)
+        every, own = cast(nn.ModuleList, backbone.layers), backbone.norm
+        backbone.layers, backbone.config.num_hidden_layers = layers, len(layers)
+        backbone.norm = norm or own
+        try:
+            yield
+        finally:
+            backbone.layers, backbone.config.num_hidden_layers = every, len(every)
+            backbone.norm = own
+
     def _lowest(self, layers: int) -> nn.ModuleList:
         every = cast(nn.ModuleList, self.backbone.layers)
-        if layers >= len(every):
+        if not 0 < layers < len(every):
             raise DataError(f"the model has {len(every)} layers; {layers} are not its lower ones")
         return nn.ModuleList(list(every)[:layers])
 
