@@ -46,11 +46,21 @@ def weights(run: FinetuningRun) -> dict[str, Tensor]:
 def test_what_reports_say_comes_to_matter(make_config: MakeConfig) -> None:
     run = prepared(make_config)
     studies = run.config.data.studies(("train",))
-    untaught = teacher(run).measure(studies)["drawing_left"]
+    untaught = teacher(run).measure(studies)["drawing_share"]
     for number in range(150):
         teacher(run).steps(number, 1.0, 1.0)
-    assert untaught == pytest.approx(1.0, abs=0.1)
-    assert teacher(run).measure(studies)["drawing_left"] < 0.6 * untaught
+    assert untaught == pytest.approx(0.0, abs=0.05)
+    assert 0.3 < teacher(run).measure(studies)["drawing_share"] < 1.1
+
+
+def test_a_moved_middle_is_held_against_it_and_is_no_difference(make_config: MakeConfig) -> None:
+    run = prepared(make_config)
+    in_place = teacher(run).steps(0, 0.0, 1.0)
+    with torch.no_grad():
+        run.model.image_head.normal_(std=0.1)
+    assert teacher(run).steps(0, 0.0, 1.0) > 1.5 * in_place
+    share = teacher(run).measure(run.config.data.studies(("train",)))["drawing_share"]
+    assert abs(share) < 0.2
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(make_config: MakeConfig, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -156,21 +156,23 @@ class DrawingTeacher:
 
     @torch.no_grad()
     def measure(self, studies: Sequence[Study]) -> dict[str, float]:
-        """The part of the divergence that is left: 1 where reports make no difference.
+        """How much of the difference is drawn: 0 where reports make none, 1 as it is taught.
 
-        Of fixed pairs; nothing where there are none.
+        The slope of the differences of logits on the tilts, codes weighted by their probability,
+        of fixed pairs; nothing where there are none. What both predictions share is left out.
         """
         try:
             pairs = _Pairs(self._usable(studies), self._findings)
         except DataError:
             return {}
         self._begin()
-        draw = np.random.default_rng(_FAR)
-        left, whole = 0.0, 0.0
-        for _ in range(0, _MEASURED_PAIRS, self.settings.pairs_at_once):
-            divergence, unmoved = self._divergences(pairs, draw)
-            left, whole = left + divergence.item(), whole + unmoved.item()
-        return {"drawing_left": left / whole}
+        draw, at_once = np.random.default_rng(_FAR), self.settings.pairs_at_once
+        together, alone = 0.0, 0.0
+        for _ in range(0, _MEASURED_PAIRS, at_once):
+            compared = self._compare(pairs, draw, at_once)
+            covariance, variance = compared.covariance_and_variance()
+            together, alone = together + covariance.item(), alone + variance.item()
+        return {"drawing_share": together / alone}
 
     def state(self) -> dict[str, Any]:
         """What `load` goes on from."""
@@ -204,8 +206,8 @@ class DrawingTeacher:
         self._optimizer.zero_grad(set_to_none=True)
         total = 0.0
         for start in range(0, pairs, at_once):
-            loss, _ = self._divergences(self._pairs, draw, min(at_once, pairs - start))
-            loss = loss / (2 * pairs)
+            compared = self._compare(self._pairs, draw, min(at_once, pairs - start))
+            loss = compared.divergence() / (2 * pairs)
             loss.backward()
             total += loss.item()
         parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
@@ -216,14 +218,10 @@ class DrawingTeacher:
         self._optimizer.zero_grad(set_to_none=True)
         return total
 
-    def _divergences(
-        self, pairs: _Pairs, draw: np.random.Generator, count: int | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Sums of KL(target, model) over both reports of some pairs, in nats; the second as if
-        the model made no difference between them.
-        """
+    def _compare(self, pairs: _Pairs, draw: np.random.Generator, count: int) -> _Compared:
+        """Predictions for both reports of `count` pairs, and how they are to differ."""
         examples, wanted = [], []
-        for _ in range(count or self.settings.pairs_at_once):
+        for _ in range(count):
             with_findings, without, difference = pairs.draw(draw)
             of = with_findings if draw.random() < 0.5 else without
             codes = self.images.codes[self._row[of.id]]
@@ -246,13 +244,10 @@ class DrawingTeacher:
                 lower = model.lower_states(token_ids, self._lower, normalised=False)
                 before = reference.image_logits(reference.hidden_states(token_ids)[at])
             after = model.image_logits(model.upper_states(lower, self._lower)[at])
-        logits, before = (of.float().unflatten(0, (len(wanted), 2, -1)) for of in (after, before))
-        middle = before.mean(dim=1, keepdim=True)
+        after, before = (of.float().unflatten(0, (count, 2, -1)) for of in (after, before))
         tilt = torch.from_numpy(self.tilt.towards(np.array(wanted), self.settings.strength))
-        tilt = torch.stack([tilt, -tilt], dim=1).to(logits.device)
-        target = F.log_softmax(middle + tilt, dim=-1)
-        unmoved = F.log_softmax(middle, dim=-1).expand_as(target)
-        return _divergence(target, F.log_softmax(logits, dim=-1)), _divergence(target, unmoved)
+        middle = before.mean(dim=1, keepdim=True)
+        return _Compared(after, middle, tilt.to(device).unsqueeze(1))
 
     def _fitted(self, studies: Sequence[Study], vectors: NDArray[np.float32]) -> FindingTilt:
         """Of every version of every image, with what index and raw text say of it."""
@@ -267,6 +262,33 @@ class DrawingTeacher:
 
     def _usable(self, studies: Sequence[Study]) -> list[Study]:
         return [s for s in studies if s.id in self._row and not s.report.is_empty]
+
+
+class _Compared(NamedTuple):
+    """What was predicted for pairs of reports, with findings and without, about one image each.
+
+    Attributes:
+        logits: (pairs, 2, image_length, codes).
+        middle: (pairs, 1, image_length, codes), between the two, as it is to stay.
+        tilt: (pairs, 1, image_length, codes), by what the first is to be above it.
+    """
+
+    logits: Tensor
+    middle: Tensor
+    tilt: Tensor
+
+    def divergence(self) -> Tensor:
+        """Sum of KL(target, model) over all codes, in nats."""
+        targets = torch.cat([self.middle + self.tilt, self.middle - self.tilt], dim=1)
+        predicted, wanted = (F.log_softmax(of, dim=-1) for of in (self.logits, targets))
+        return F.kl_div(predicted, wanted, reduction="sum", log_target=True)
+
+    def covariance_and_variance(self) -> tuple[Tensor, Tensor]:
+        """Of half the difference of the logits with the tilt, and of the tilt: sums over codes."""
+        weights = self.middle.softmax(dim=-1)
+        half = (self.logits[:, :1] - self.logits[:, 1:]) / 2
+        centred = self.tilt - (weights * self.tilt).sum(dim=-1, keepdim=True)
+        return (weights * half * centred).sum(), (weights * centred**2).sum()
 
 
 class _Pairs:
@@ -302,7 +324,3 @@ class _Pairs:
         second = draw.choice(self._without)
         difference = np.nan_to_num(self._said[first] - self._said[second])
         return self.studies[first], self.studies[second], difference
-
-
-def _divergence(target: Tensor, predicted: Tensor) -> Tensor:
-    return F.kl_div(predicted, target, reduction="sum", log_target=True)
