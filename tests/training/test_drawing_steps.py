@@ -91,6 +91,20 @@ def test_only_the_upper_layers_and_output_rows_are_taught(make_config: MakeConfi
     assert any(".layers.1." in name for name in moved)
 
 
+def test_a_stage_may_be_of_these_steps_alone(make_config: MakeConfig) -> None:
+    settings = {"drawing_steps": STEPS, "whole_steps": False}
+    before = weights(prepared(make_config, **settings))
+    run = finetune(make_config(steps=2, **settings))
+    moved = {name for name, tensor in weights(run).items() if not torch.equal(tensor, before[name])}
+    assert moved
+    assert all(name == "image_head" or ".layers.1." in name for name in moved)
+
+
+def test_a_stage_of_no_steps_is_refused(make_config: MakeConfig) -> None:
+    with pytest.raises(ValidationError, match="without whole_steps there must be"):
+        make_config(whole_steps=False)
+
+
 def test_lower_and_upper_layers_make_the_whole(make_config: MakeConfig) -> None:
     model = prepared(make_config).model
     token_ids = torch.arange(12).view(1, 12)

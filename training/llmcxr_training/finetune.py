@@ -174,6 +174,11 @@ class FinetuningRun:
             f"{teacher.name}_loss": teacher.steps(self.step, share, config.gradient_clip)
             for teacher in self.teachers
         }
+        return taught | (self._whole_step(share) if config.whole_steps else {})
+
+    def _whole_step(self, share: float) -> dict[str, float]:
+        """The usual step, of the whole model, from the losses of a batch of examples."""
+        config = self.config
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * share
         first = self.step * config.batch_size
@@ -200,7 +205,7 @@ class FinetuningRun:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         sums = self.processes.sums(sums)
-        result = {"image_loss": sums[0], "text_loss": sums[1]} | taught
+        result = {"image_loss": sums[0], "text_loss": sums[1]}
         return result | ({"anchor_loss": sums[2]} if anchor_weight and totals[2] else {})
 
     @torch.no_grad()

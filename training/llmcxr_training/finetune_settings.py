@@ -48,6 +48,8 @@ class Finetuning(BaseModel):
             One process only.
         drawing_steps: teach the model to draw what reports say between two steps; None for not.
             One process only.
+        whole_steps: take usual steps, too; false takes only those of finding_steps and
+            drawing_steps, one round of them for a step.
         gradient_checkpointing: compute activations twice rather than keep them.
         compile: generate code for this processor first (needs a C++ compiler, or Triton).
         precision: of the arithmetic; DeepSpeed's own setting where DeepSpeed is used.
@@ -91,6 +93,7 @@ class Finetuning(BaseModel):
     anchor_from_step: int = Field(default=0, ge=0)
     finding_steps: FindingSteps | None = None
     drawing_steps: DrawingSteps | None = None
+    whole_steps: bool = True
     gradient_checkpointing: bool = False
     compile: bool = False
     seed: int = 0
@@ -107,6 +110,12 @@ class Finetuning(BaseModel):
     def _anchor_needs_adapters(self) -> Self:
         if self.anchor_weight and self.lora is None:
             raise ValueError("anchor_weight needs adapters: without, there is no base model left")
+        return self
+
+    @model_validator(mode="after")
+    def _something_is_taught(self) -> Self:
+        if not self.whole_steps and self.finding_steps is None and self.drawing_steps is None:
+            raise ValueError("without whole_steps there must be finding_steps or drawing_steps")
         return self
 
     @model_validator(mode="after")
