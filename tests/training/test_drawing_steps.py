@@ -125,12 +125,13 @@ def test_a_step_that_is_not_finite_changes_nothing(make_config: MakeConfig) -> N
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0, equal_nan=True)
 
 
-def test_a_state_without_its_beginning_is_refused(make_config: MakeConfig) -> None:
-    run = prepared(make_config)
-    state = teacher(run).state()
-    del state["reference"]
+def test_a_state_of_other_layers_is_refused(make_config: MakeConfig) -> None:
+    finetune(make_config(steps=1, drawing_steps=STEPS))
+    state = load_state(make_config().output)
+    assert state is not None
+    state["teachers"]["drawing"]["optimizer"]["param_groups"].pop()
     with pytest.raises(DataError, match="other drawing_steps"):
-        teacher(run).load(state)
+        teacher(prepared(make_config)).load(state["teachers"]["drawing"])
 
 
 def test_an_unknown_finding_is_refused(make_config: MakeConfig) -> None:

@@ -12,7 +12,6 @@ began, so that nothing else is taught.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from llmcxr_models.finding_mentions import FINDINGS, NO_FINDING
@@ -32,8 +31,8 @@ from llmcxr_training.finding_tilt import FindingTilt
 from llmcxr_training.instructions import Example
 from llmcxr_training.language_model import ImageTextModel
 from llmcxr_training.precision import autocast
-from llmcxr_training.run_state import load_moments
 from llmcxr_training.targets import ABSENT, PRESENT, target_table, targets
+from llmcxr_training.teacher import OwnOptimizer
 
 _FAR = 7_000_033
 """Keeps the draws of these steps apart from those of other parts of a run with the same seed."""
@@ -127,17 +126,12 @@ class DrawingTeacher:
         if compile:
             self._reference.compile_layers()
         self._lower = model.layer_count - settings.upper_layers
-        self._optimizer = torch.optim.AdamW(
+        self._optimizer = OwnOptimizer(
+            self.name,
             [
-                {
-                    "params": model.upper_parameters(self._lower),
-                    "peak": settings.learning_rate,
-                },
-                {"params": [model.image_head], "peak": settings.image_learning_rate},
+                (model.upper_parameters(self._lower), settings.learning_rate),
+                ([model.image_head], settings.image_learning_rate),
             ],
-            lr=settings.learning_rate,
-            betas=(0.9, 0.98),
-            weight_decay=0.0,
         )
 
     def steps(self, number: int, learning_rate_share: float, gradient_clip: float) -> float:
@@ -148,8 +142,7 @@ class DrawingTeacher:
         """
         self._begin()
         count = self.settings.steps
-        for group in self._optimizer.param_groups:
-            group["lr"] = group["peak"] * learning_rate_share
+        self._optimizer.follow(learning_rate_share)
         self.model.train()
         losses = [self._step(number * count + part, gradient_clip) for part in range(count)]
         return sum(losses) / count
@@ -178,7 +171,7 @@ class DrawingTeacher:
         """What `load` goes on from."""
         self._begin()
         reference = {n: t.clone() for n, t in self._reference.trained_state().items()}
-        return {"optimizer": self._optimizer.state_dict(), "reference": reference}
+        return {"optimizer": self._optimizer.state(), "reference": reference}
 
     def load(self, state: dict[str, Any]) -> None:
         """The inverse of `state`; learning rates stay those of the settings.
@@ -186,11 +179,8 @@ class DrawingTeacher:
         Raises:
             DataError: it is of another model.
         """
-        try:
-            load_moments(self._optimizer, state["optimizer"], ("peak", "betas", "weight_decay"))
-            self._reference.load_trained_state(state["reference"])
-        except (KeyError, ValueError) as error:
-            raise DataError("the saved state is of other drawing_steps") from error
+        self._optimizer.load(state["optimizer"])
+        self._reference.load_trained_state(state["reference"])
         self._is_begun = True
 
     def _begin(self) -> None:
@@ -202,36 +192,15 @@ class DrawingTeacher:
     def _step(self, number: int, gradient_clip: float) -> float:
         draw = np.random.default_rng((self._seed, _FAR, number))
         pairs, at_once = self.settings.pairs, self.settings.pairs_at_once
-        # No micro batch may have left anything.
-        self._optimizer.zero_grad(set_to_none=True)
-        total = 0.0
-        for start in range(0, pairs, at_once):
-            compared = self._compare(self._pairs, draw, min(at_once, pairs - start))
-            loss = compared.divergence() / (2 * pairs)
-            loss.backward()
-            total += loss.item()
-        parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
-        norm = nn.utils.clip_grad_norm_(parameters, gradient_clip)
-        if not math.isfinite(float(norm)):
-            raise FloatingPointError(f"the gradient of drawing step {number} is not finite")
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        return total
+        losses = (
+            self._compare(self._pairs, draw, min(at_once, pairs - start)).divergence() / (2 * pairs)
+            for start in range(0, pairs, at_once)
+        )
+        return self._optimizer.step(number, losses, gradient_clip)
 
     def _compare(self, pairs: _Pairs, draw: np.random.Generator, count: int) -> _Compared:
         """Predictions for both reports of `count` pairs, and how they are to differ."""
-        examples, wanted = [], []
-        for _ in range(count):
-            with_findings, without, difference = pairs.draw(draw)
-            of = with_findings if draw.random() < 0.5 else without
-            codes = self.images.codes[self._row[of.id]]
-            answer = self.builder.image_answer(codes[draw.integers(len(codes))].tolist())
-            paraphrase = int(draw.integers(len(IMAGE_INSTRUCTIONS)))
-            for study in (with_findings, without):
-                prompt = self.builder.image(study.report.text, paraphrase=paraphrase)
-                weights = [0.0] * len(prompt.token_ids) + [1.0] * len(answer)
-                examples.append(Example(prompt.task, [*prompt.token_ids, *answer], weights))
-            wanted.append(difference)
+        examples, tilt = self._asked(pairs, draw, count)
         device, model, reference = self.model.image_rows.device, self.model, self._reference
         token_ids, loss_weights, _ = collate(examples)
         token_ids = token_ids.to(device)
@@ -245,9 +214,26 @@ class DrawingTeacher:
                 before = reference.image_logits(reference.hidden_states(token_ids)[at])
             after = model.image_logits(model.upper_states(lower, self._lower)[at])
         after, before = (of.float().unflatten(0, (count, 2, -1)) for of in (after, before))
-        tilt = torch.from_numpy(self.tilt.towards(np.array(wanted), self.settings.strength))
-        middle = before.mean(dim=1, keepdim=True)
-        return _Compared(after, middle, tilt.to(device).unsqueeze(1))
+        return _Compared(after, before.mean(dim=1, keepdim=True), tilt.to(device).unsqueeze(1))
+
+    def _asked(
+        self, pairs: _Pairs, draw: np.random.Generator, count: int
+    ) -> tuple[list[Example], Tensor]:
+        """Both reports of `count` pairs, each with the same image, and tilts (count, T, codes)."""
+        examples, wanted = [], []
+        for _ in range(count):
+            with_findings, without, difference = pairs.draw(draw)
+            of = with_findings if draw.random() < 0.5 else without
+            codes = self.images.codes[self._row[of.id]]
+            answer = self.builder.image_answer(codes[draw.integers(len(codes))].tolist())
+            paraphrase = int(draw.integers(len(IMAGE_INSTRUCTIONS)))
+            for study in (with_findings, without):
+                prompt = self.builder.image(study.report.text, paraphrase=paraphrase)
+                weights = [0.0] * len(prompt.token_ids) + [1.0] * len(answer)
+                examples.append(Example(prompt.task, [*prompt.token_ids, *answer], weights))
+            wanted.append(difference)
+        tilts = self.tilt.towards(np.array(wanted), self.settings.strength)
+        return examples, torch.from_numpy(tilts)
 
     def _fitted(self, studies: Sequence[Study], vectors: NDArray[np.float32]) -> FindingTilt:
         """Of every version of every image, with what index and raw text say of it."""

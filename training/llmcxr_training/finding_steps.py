@@ -29,7 +29,7 @@ from llmcxr_training.language_model import ImageTextModel
 from llmcxr_training.precision import autocast
 from llmcxr_training.probes import auroc_by_finding
 from llmcxr_training.questions import NORMAL_QUESTIONS, TAUGHT, is_indexed, question_targets
-from llmcxr_training.run_state import load_moments
+from llmcxr_training.teacher import OwnOptimizer
 
 _LARGEST_POSITIVE_WEIGHT = 10.0
 _FAR = 7_000_003
@@ -132,15 +132,13 @@ class FindingTeacher:
         device, (_, width) = model.image_rows.device, model.image_rows.shape
         self.readout = FindingReadout(width, images.codes.shape[-1], self._targets.shape[1])
         self.readout.to(device)
-        self._optimizer = torch.optim.AdamW(
+        self._optimizer = OwnOptimizer(
+            self.name,
             [
-                {"params": model.lower_parameters(settings.layers), "peak": settings.learning_rate},
-                {"params": [model.image_rows], "peak": settings.image_learning_rate},
-                {"params": self.readout.parameters(), "peak": settings.readout_learning_rate},
+                (model.lower_parameters(settings.layers), settings.learning_rate),
+                ([model.image_rows], settings.image_learning_rate),
+                (self.readout.parameters(), settings.readout_learning_rate),
             ],
-            lr=settings.learning_rate,
-            betas=(0.9, 0.98),
-            weight_decay=0.0,
         )
 
     def steps(self, number: int, learning_rate_share: float, gradient_clip: float) -> float:
@@ -150,8 +148,7 @@ class FindingTeacher:
             FloatingPointError: a gradient is not finite; it has changed nothing.
         """
         count = self.settings.steps
-        for group in self._optimizer.param_groups:
-            group["lr"] = group["peak"] * learning_rate_share
+        self._optimizer.follow(learning_rate_share)
         self.model.train()
         losses = [self._step(number * count + part, gradient_clip) for part in range(count)]
         return sum(losses) / count
@@ -173,7 +170,7 @@ class FindingTeacher:
 
     def state(self) -> dict[str, Any]:
         """What `load` goes on from."""
-        return {"readout": self.readout.state_dict(), "optimizer": self._optimizer.state_dict()}
+        return {"readout": self.readout.state_dict(), "optimizer": self._optimizer.state()}
 
     def load(self, state: dict[str, Any]) -> None:
         """The inverse of `state`; learning rates stay those of the settings.
@@ -183,9 +180,9 @@ class FindingTeacher:
         """
         try:
             self.readout.load_state_dict(state["readout"])
-            load_moments(self._optimizer, state["optimizer"], ("peak", "betas", "weight_decay"))
-        except (RuntimeError, ValueError) as error:
+        except RuntimeError as error:
             raise DataError("the saved state is of other finding_steps") from error
+        self._optimizer.load(state["optimizer"])
 
     def _step(self, number: int, gradient_clip: float) -> float:
         size = self.settings.batch_size
@@ -195,16 +192,7 @@ class FindingTeacher:
         logits = self._logits(self.images.codes[self._rows[chosen], versions])
         targets = torch.from_numpy(self._targets[chosen]).to(logits.device)
         loss = balanced_loss(logits, targets, self._weights.to(logits.device))
-        # No micro batch may have left anything.
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
-        norm = nn.utils.clip_grad_norm_(parameters, gradient_clip)
-        if not math.isfinite(float(norm)):
-            raise FloatingPointError(f"the gradient of finding step {number} is not finite")
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        return loss.item()
+        return self._optimizer.step(number, [loss], gradient_clip)
 
     def _logits(self, codes: NDArray[np.uint16]) -> Tensor:
         """(B, image_length) codes -> (B, findings)."""
