@@ -70,3 +70,17 @@ def test_the_impression_alone() -> None:
     (kept,) = refine(studies, Refinement(sections="impression"))
     assert kept.report == Report(impression="Normal.")
     assert [s.report for s in refine(studies, Refinement())] == [s.report for s in studies]
+
+
+def test_reports_that_speak_of_what_they_must() -> None:
+    studies = [
+        study("terse"),
+        study("ruled out", report=Report("No pleural effusion or pneumothorax.")),
+        study("there", report=Report("Left effusion.", "No pneumothorax.")),
+        study("only in the findings", report=Report("No effusion. No pneumothorax.", "Normal.")),
+    ]
+    both = ("Pleural Effusion", "Pneumothorax")
+    assert ids(studies, mentions=both) == ["ruled out", "there", "only in the findings"]
+    assert ids(studies, mentions=both, sections="impression") == []
+    with pytest.raises(ValidationError, match="knows no Halo"):
+        Refinement(mentions=("Halo",))

@@ -11,8 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from llmcxr_models.finding_mentions import FINDINGS
+from llmcxr_models.labeller import Mention, label
 from llmcxr_models.report import Report
 from llmcxr_training.data import Study
 
@@ -26,6 +28,8 @@ class Refinement(BaseModel):
         views: those that are learnt; the checkpoint says so, and the service asks for no others.
         first_study_only: of each patient the earliest study, with all its radiographs.
         sections: `both`, or the `impression` alone; a study without one is left out.
+        mentions: observations of the labeller that a report must speak of, be it to rule them
+            out. The likeliest report of a set with terse templates in it is a terse one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -33,6 +37,14 @@ class Refinement(BaseModel):
     views: tuple[View, ...] = Field(default=("frontal",), min_length=1)
     first_study_only: bool = False
     sections: Literal["both", "impression"] = "both"
+    mentions: tuple[str, ...] = ()
+
+    @field_validator("mentions")
+    @classmethod
+    def _are_observations(cls, mentions: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := set(mentions) - set(FINDINGS):
+            raise ValueError(f"the labeller knows no {', '.join(sorted(unknown))}")
+        return mentions
 
 
 def refine(studies: Iterable[Study], refinement: Refinement) -> list[Study]:
@@ -46,7 +58,14 @@ def refine(studies: Iterable[Study], refinement: Refinement) -> list[Study]:
             for s in kept
             if s.report.impression
         ]
+    if refinement.mentions:
+        kept = [s for s in kept if _mentions(s.report, refinement.mentions)]
     return kept
+
+
+def _mentions(report: Report, observations: Sequence[str]) -> bool:
+    found = label(report.text)
+    return all(found[observation] is not Mention.ABSENT for observation in observations)
 
 
 def _first_studies(studies: Sequence[Study]) -> list[Study]:
