@@ -141,7 +141,7 @@ def test_a_release_s_decoder_learns_on(data_set: DataSet, tmp_path: Path) -> Non
         train_vqgan(config(data_set, tmp_path / "other", initial=release, geometry="centre-crop"))
 
 
-def test_a_start_from_no_run_or_another_architecture_is_refused(
+def test_a_start_from_no_run_or_from_another_kind_is_refused(
     data_set: DataSet, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match="no state"):
@@ -151,6 +151,9 @@ def test_a_start_from_no_run_or_another_architecture_is_refused(
     wider = TINY_VQGAN.to_dict() | {"res_blocks": 3}
     with pytest.raises(DataError, match="another architecture"):
         train_vqgan(config(data_set, tmp_path / "run", initial=first.output, architecture=wider))
+    cut = {"initial": first.output, "geometry": "centre-crop"}
+    with pytest.raises(DataError, match="prepared otherwise"):
+        train_vqgan(config(data_set, tmp_path / "run", **cut))
 
 
 def test_a_changed_discriminator_learning_rate_is_obeyed(data_set: DataSet, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ validated, shown and exported.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -100,7 +101,8 @@ class VqGanRun:
         """Continue from the run folder's state, or start from `config.initial`.
 
         Raises:
-            DataError: `initial` is neither a run nor a release, or of another architecture.
+            DataError: `initial` is neither a run nor a release, of another architecture, or its
+                radiographs are prepared otherwise.
         """
         state = load_state(self.config.output)
         if state is None:
@@ -121,7 +123,11 @@ class VqGanRun:
         if folder is None:
             return
         state = load_state(folder)
-        weights = self._released_weights(folder) if state is None else state["average"]
+        if state is None:
+            weights = self._released_weights(folder)
+        else:
+            self._check_run(folder)
+            weights = state["average"]
         try:
             for network in (self.vqgan, self.average.network):
                 new = {k: v for k, v in network.state_dict().items() if k.startswith(_NOISE)}
@@ -137,8 +143,15 @@ class VqGanRun:
             raise DataError(f"{folder} holds no state of a VQ-GAN run, and is no release")
         released = TrainedVqGan.of_release(folder)
         if released.preprocessing != self.config.preprocessing:
-            raise DataError(f"the radiographs of {folder} are prepared otherwise")
+            raise _prepared_otherwise(folder)
         return dict(released.vqgan.state_dict())
+
+    def _check_run(self, folder: Path) -> None:
+        theirs = json.loads((folder / "config.json").read_text())
+        ours = self.config.model_dump(mode="json")
+        # The architecture has the size and the channels; weights of another do not fit.
+        if any(theirs[name] != ours[name] for name in ("pipeline", "geometry")):
+            raise _prepared_otherwise(folder)
 
     def _load_companions(self, state: Mapping[str, Any]) -> None:
         """What is beside the VQ-GAN's own weights, whichever run they come from."""
@@ -404,6 +417,10 @@ def _optimizer(config: VqGanTraining, vqgan: VqGan) -> torch.optim.Adam:
         peak = config.learning_rate * config.noise_learning_rate_factor
         groups.append({"params": noise, "peak": peak})
     return torch.optim.Adam(groups, lr=config.learning_rate, betas=(0.5, 0.9))
+
+
+def _prepared_otherwise(folder: Path) -> DataError:
+    return DataError(f"the radiographs of {folder} are prepared otherwise")
 
 
 def _on_cpu(quantized: Quantized) -> Quantized:
