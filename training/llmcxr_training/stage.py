@@ -40,7 +40,7 @@ from llmcxr_training.pixel_cache import PixelCache
 from llmcxr_training.precision import autocast, resolve_device, resolve_precision
 from llmcxr_training.probes import LanguageProbe, QuestionProbe
 from llmcxr_training.processes import Processes
-from llmcxr_training.refinement import refine
+from llmcxr_training.refinement import Refinement, refine
 from llmcxr_training.run_state import seed_everything, write_json
 from llmcxr_training.teacher import Teacher
 from llmcxr_training.trained_vqgan import TrainedVqGan
@@ -252,9 +252,11 @@ def load_codes(
 ) -> EncodedImages:
     """Codes of the studies; made once for these weights and studies, kept with the VQ-GAN.
 
-    A refined stage finds its codes among those that a stage of the whole data set has made.
+    A refined stage finds its codes among those that a stage of the whole data set has made, or
+    one of the same views.
     """
-    for wanted in (everything, studies):
+    of_views = refine(everything, Refinement(views=config.refinement.views))
+    for wanted in (everything, of_views, studies):
         path = config.vqgan / f"codes-{_codes_key(config, trained, wanted)}.npz"
         if path.is_file():
             return EncodedImages.load(path)
