@@ -19,7 +19,7 @@ from llmcxr_training.finetune import FinetuningRun
 from llmcxr_training.finetune_settings import Finetuning
 from llmcxr_training.instructions import Example, Mixing
 from llmcxr_training.language_model import ImageTextModel
-from llmcxr_training.refinement import Refinement
+from llmcxr_training.refinement import Refinement, View
 from llmcxr_training.run_state import load_state
 from llmcxr_training.stage import encode, finetune
 
@@ -194,12 +194,18 @@ def test_codes_can_be_made_before(make_config: MakeConfig) -> None:
     assert [path.stat().st_mtime_ns for path in config.vqgan.glob("codes-*.npz")] == [made]
 
 
+@pytest.mark.parametrize(
+    ("first_views", "refined"),
+    [
+        (("frontal", "lateral"), Refinement(first_study_only=True, sections="impression")),
+        (("frontal",), Refinement(mentions=("Pleural Effusion",))),
+    ],
+)
 def test_a_refined_stage_uses_the_codes_of_the_first(
-    make_config: MakeConfig, tmp_path: Path
+    make_config: MakeConfig, tmp_path: Path, first_views: tuple[View, ...], refined: Refinement
 ) -> None:
-    first = make_config(steps=1, refinement=Refinement(views=("frontal", "lateral")))
+    first = make_config(steps=1, refinement=Refinement(views=first_views))
     finetune(first)
-    refined = Refinement(first_study_only=True, sections="impression")
     second = make_config(
         steps=1, initial=first.output, output=tmp_path / "second", refinement=refined
     )
