@@ -75,8 +75,8 @@ class DrawingSteps(BaseModel):
         "Pleural Effusion",
         "Support Devices",
     )
-    learning_rate: float = 2e-4
-    image_learning_rate: float = 2e-4
+    learning_rate: float = 1e-4
+    image_learning_rate: float = 1e-4
 
 
 class DrawingTeacher:
