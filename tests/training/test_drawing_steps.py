@@ -188,7 +188,19 @@ def test_a_tilt_has_its_strength_whatever_is_wanted(
 ) -> None:
     tilt, _, _ = drawn
     wanted = np.array([[1.0, 0.0], [1.0, 1.0], [-0.2, 0.0], [0.0, 0.0]], np.float32)
-    tilts = tilt.towards(wanted, 0.5)
-    sizes = np.sqrt(tilts.var(axis=2).mean(axis=1))
-    np.testing.assert_allclose(sizes, [0.5, 0.5, 0.5, 0.0], rtol=1e-5)
-    np.testing.assert_allclose(tilts[2], -tilts[0], rtol=1e-4, atol=1e-6)
+    tilts = tilt.towards(wanted, 0.2)
+    sizes = np.sqrt(np.einsum("ntc,tc->nt", tilts**2, tilt.frequencies).mean(axis=1))
+    np.testing.assert_allclose(sizes, [0.2, 0.2, 0.2, 0.0], rtol=1e-4)
+    np.testing.assert_allclose(tilts[2], -tilts[0], rtol=1e-3, atol=1e-5)
+
+
+def test_no_code_is_tilted_without_end(drawn: tuple[FindingTilt, np.ndarray, np.ndarray]) -> None:
+    tilt, _, _ = drawn
+    tilts = tilt.towards(np.array([[1.0, 0.0]], np.float32), 50.0)
+    assert tilts.max() == -tilts.min() == 1.5
+
+
+def test_frequencies_are_of_each_place(drawn: tuple[FindingTilt, np.ndarray, np.ndarray]) -> None:
+    tilt, codes, _ = drawn
+    np.testing.assert_allclose(tilt.frequencies.sum(axis=1), 1.0, rtol=1e-5)
+    assert tilt.frequencies[2, 3] == pytest.approx((codes[:, 2] == 3).mean())

@@ -52,8 +52,8 @@ class DrawingSteps(BaseModel):
         pairs_at_once: computed together.
         upper_layers: those that learn, the uppermost. What a report says is there already at
             every image token; too little is made of it.
-        strength: by how many nats (standard deviation over codes) the logits of either report are
-            to be moved from their middle.
+        strength: by how many nats the logits of either report are to be moved from their middle,
+            see `FindingTilt.towards`.
         shrinkage: of the classifier, see `FindingTilt.fit`.
         findings: the labeller's that are asked for.
         learning_rate: of the layers' adapters or weights, at its peak; the schedule is the run's.
@@ -66,7 +66,7 @@ class DrawingSteps(BaseModel):
     pairs: int = Field(default=4, ge=1)
     pairs_at_once: int = Field(default=2, ge=1)
     upper_layers: int = Field(default=10, ge=1)
-    strength: float = Field(default=0.5, gt=0.0)
+    strength: float = Field(default=0.3, gt=0.0)
     shrinkage: float = Field(default=30.0, gt=0.0)
     findings: tuple[str, ...] = (
         "Cardiomegaly",

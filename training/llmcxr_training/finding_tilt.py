@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 
-_LEAST_SPREAD = 1e-3
+_LARGEST = 1.5
+"""Nats: a code that hardly ever stands in a place may speak for a finding as loudly as it likes;
+drawn for that, it is no longer a radiograph."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +27,11 @@ class FindingTilt:
     Attributes:
         tables: (findings, T, codes) float32; the sum over an image's tokens is its score, of
             variance 1 over the images that it was fitted to.
+        frequencies: (T, codes), how often each code stands in each place of these.
     """
 
     tables: NDArray[np.float32]
+    frequencies: NDArray[np.float32]
 
     @classmethod
     def fit(
@@ -47,7 +51,9 @@ class FindingTilt:
         """
         (count, length), width = codes.shape, vectors.shape[1]
         features = vectors[codes].reshape(count, length * width).astype(np.float32)
-        mean, spread = features.mean(axis=0), features.std(axis=0) + _LEAST_SPREAD
+        mean, spread = features.mean(axis=0), features.std(axis=0)
+        # Where hardly anything changes, a change would count for more than anywhere else.
+        spread = np.maximum(spread, spread.mean())
         features = (features - mean) / spread
         known = np.where(np.isnan(targets), np.nanmean(targets, axis=0), targets)
         ridge = Ridge(alpha=shrinkage * features.shape[1], fit_intercept=False, solver="cholesky")
@@ -57,7 +63,8 @@ class FindingTilt:
         by_place = (weights / spread).reshape(-1, length, width)
         tables = np.einsum("cd,ftd->ftc", vectors, by_place)
         tables -= np.einsum("td,ftd->ft", mean.reshape(length, width), by_place)[..., None]
-        return cls(tables.astype(np.float32))
+        frequencies = np.stack([np.bincount(of, minlength=len(vectors)) for of in codes.T]) / count
+        return cls(tables.astype(np.float32), frequencies.astype(np.float32))
 
     def scores(self, codes: NDArray[np.integer]) -> NDArray[np.float32]:
         """(N, T) codes -> (N, findings)."""
@@ -67,11 +74,14 @@ class FindingTilt:
     def towards(self, wanted: NDArray[np.float32], strength: float) -> NDArray[np.float32]:
         """Logits (N, T, codes) to add, for weights (N, findings) of how much each is wanted.
 
-        Each is scaled to a standard deviation of `strength` nats over codes (root of the mean
-        square over places), however many findings are wanted: added up, they would leave what
-        radiographs look like. Nothing wanted, nothing added.
+        Each is scaled to a standard deviation of `strength` nats over the codes that stand in
+        each place (root of the mean square over places), however many findings are wanted: added
+        up, they would leave what radiographs look like. Nothing wanted, nothing added.
         """
         tilts = np.einsum("nf,ftc->ntc", wanted, self.tables)
-        sizes = np.sqrt(tilts.var(axis=2).mean(axis=1))
+        tilts -= np.einsum("ntc,tc->nt", tilts, self.frequencies)[..., None]
+        squares = np.einsum("ntc,tc->nt", tilts**2, self.frequencies)
+        sizes = np.sqrt(squares.mean(axis=1))
         scale = np.divide(strength, sizes, out=np.zeros_like(sizes), where=sizes > 0)
-        return np.asarray(tilts * scale[:, None, None], np.float32)
+        scaled = tilts * scale[:, None, None]
+        return np.asarray(scaled.clip(-_LARGEST, _LARGEST), np.float32)
