@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 from pydantic import BaseModel, ValidationError
-from tests.training.conftest import write_vqgan
+from tests.training.conftest import DataSet, write_lines, write_vqgan
 from torch import Tensor
 
 from llmcxr_models.prompt import Task
 from llmcxr_training.batches import anchored, collate
 from llmcxr_training.data import DataError
+from llmcxr_training.datasets import JsonlData
+from llmcxr_training.encode_images import EncodedImages
 from llmcxr_training.finetune import FinetuningRun
 from llmcxr_training.finetune_settings import Finetuning
 from llmcxr_training.instructions import Example, Mixing
@@ -212,6 +215,24 @@ def test_a_refined_stage_uses_the_codes_of_the_first(
     run = finetune(second)
     assert len(list(first.vqgan.glob("codes-*.npz"))) == 1
     assert run.step == 1
+
+
+def test_codes_of_fewer_views_are_not_enough(
+    make_config: MakeConfig, data_set: DataSet, tmp_path: Path
+) -> None:
+    records = [json.loads(line) for line in data_set.manifest.read_text().splitlines()]
+    records = [r | {"view": "lateral" if n % 2 else "PA"} for n, r in enumerate(records)]
+    manifest = data_set.manifest.with_name("two-views.jsonl")
+    write_lines(manifest, records)
+    data = JsonlData(manifest=manifest)
+    first = make_config(steps=0, data=data)
+    finetune(first)
+    laterals = {"refined": Refinement(views=("lateral",)), "refined_share": 0.5}
+    finetune(make_config(steps=0, data=data, output=tmp_path / "second", **laterals))
+    frontal, both = sorted(
+        len(EncodedImages.load(path).ids) for path in first.vqgan.glob("codes-*.npz")
+    )
+    assert 0 < frontal < both
 
 
 def test_a_second_stage_starts_from_the_first(make_config: MakeConfig, tmp_path: Path) -> None:

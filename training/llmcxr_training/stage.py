@@ -40,7 +40,7 @@ from llmcxr_training.pixel_cache import PixelCache
 from llmcxr_training.precision import autocast, resolve_device, resolve_precision
 from llmcxr_training.probes import LanguageProbe, QuestionProbe
 from llmcxr_training.processes import Processes
-from llmcxr_training.refinement import Refinement, refine
+from llmcxr_training.refinement import refine
 from llmcxr_training.run_state import seed_everything, write_json
 from llmcxr_training.teacher import Teacher
 from llmcxr_training.trained_vqgan import TrainedVqGan
@@ -255,7 +255,9 @@ def load_codes(
     A refined stage finds its codes among those that a stage of the whole data set has made, or
     one of the same views.
     """
-    of_views = refine(everything, Refinement(views=config.refinement.views))
+    # Of the studies themselves: a second refinement may want other views than the first.
+    views = {study.is_frontal for study in studies}
+    of_views = [study for study in everything if study.is_frontal in views]
     for wanted in (everything, of_views, studies):
         path = config.vqgan / f"codes-{_codes_key(config, trained, wanted)}.npz"
         if path.is_file():
