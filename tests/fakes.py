@@ -20,6 +20,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from llmcxr_models.guidance_request import read_request
+
 
 class Fault(StrEnum):
     """One way to misbehave, for one completion."""
@@ -59,6 +61,8 @@ class FakeVllm:
         answer: text answers, as token ids; random ones where None.
         answers: the same for single seeds.
         gives_logprobs: of the tokens that were drawn.
+        guides: whether it runs with the processor that guides drawing; else what asks for
+            guidance is taken and ignored.
         delay_seconds: of each completion, before it begins.
         token_seconds: between the parts of a stream.
         tokens_at_once: in one part of a stream.
@@ -77,6 +81,7 @@ class FakeVllm:
     answer: list[int] | None = None
     answers: dict[int, list[int]] = field(default_factory=dict)
     gives_logprobs: bool = True
+    guides: bool = True
     delay_seconds: float = 0.0
     token_seconds: float = 0.0
     tokens_at_once: int = 1
@@ -192,6 +197,11 @@ class FakeVllm:
             return "longer than the maximum model length"
         if body["model"] != self.served_name:
             return "The model does not exist."
+        if self.guides:
+            try:
+                read_request(body.get("vllm_xargs"))
+            except ValueError as error:
+                return str(error)
         return None
 
     def _broken(self, fault: Fault | None, body: dict[str, Any]) -> Response | None:
@@ -271,7 +281,8 @@ class FakeVllm:
         choices = [i for i in allowed if i not in never and i not in stops]
         greedy = body["temperature"] == 0
         seed = "greedy" if greedy else (body["seed"], body["temperature"], body["top_p"])
-        dice = random.Random(repr((seed, body["prompt"])))
+        lean = body.get("vllm_xargs") if self.guides else None
+        dice = random.Random(repr((seed, body["prompt"], *([lean] if lean else []))))
         length = low if low == high else dice.randint(low, min(high, 12))
         token_ids = [dice.choice(choices) for _ in range(length)]
         if low < high and length < high and stops:

@@ -5,6 +5,7 @@
     gate.safetensors     looks whether a picture is a chest radiograph; may be missing
     judge.safetensors    sees findings, to pick among several drawn images; may be missing
     llm/                 exactly the directory that vLLM serves (config, tokenizer, safetensors)
+    llm/guidance/        which codes speak for a finding, for drawing; may be missing
 
 Weights are safetensors only; a pickle is never opened here.
 """
@@ -19,6 +20,7 @@ from typing import Any
 
 from llmcxr_models.errors import DigestMismatch, InvalidCheckpoint
 from llmcxr_models.gate import GATE_WEIGHTS, Gate, GateConfig
+from llmcxr_models.guidance import GuidanceConfig
 from llmcxr_models.judge import JUDGE_WEIGHTS, Judge, JudgeConfig
 from llmcxr_models.observations import observable_findings
 from llmcxr_models.preprocess import Geometry, Preprocessing
@@ -55,6 +57,7 @@ class Manifest:
         gate: geometry and thresholds of its gate on pixels, where it has one.
         judge: geometry and findings of the judge that picks among drawn images, where it has
             one; never the judge that measures.
+        guidance: findings and strength of its guidance while drawing, where it has tables.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Manifest:
     findings: tuple[str, ...] = ()
     gate: GateConfig | None = None
     judge: JudgeConfig | None = None
+    guidance: GuidanceConfig | None = None
 
     def __post_init__(self) -> None:
         observable_findings(self.findings)
@@ -117,6 +121,7 @@ class Manifest:
             **({"findings": list(self.findings)} if self.findings else {}),
             **({"gate": self.gate.to_dict()} if self.gate else {}),
             **({"judge": self.judge.to_dict()} if self.judge else {}),
+            **({"guidance": self.guidance.to_dict()} if self.guidance else {}),
         }
 
     @classmethod
@@ -130,6 +135,7 @@ class Manifest:
             raise InvalidCheckpoint(f"the manifest is not of format version {FORMAT_VERSION}.")
         plain = {k: v for k, v in values.items() if k != "format_version"}
         gate, judge = plain.pop("gate", None), plain.pop("judge", None)
+        guidance = plain.pop("guidance", None)
         try:
             vocabulary = dict(plain.pop("vocabulary"))
             vocabulary["stop_token_ids"] = tuple(vocabulary["stop_token_ids"])
@@ -144,6 +150,7 @@ class Manifest:
                 findings=tuple(plain.pop("findings", ())),
                 gate=None if gate is None else GateConfig.from_dict(gate),
                 judge=None if judge is None else JudgeConfig.from_dict(judge),
+                guidance=None if guidance is None else GuidanceConfig.from_dict(guidance),
                 **plain,
             )
         except (KeyError, TypeError, ValueError) as error:

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from llmcxr_models.guidance_request import LARGEST_STRENGTH
 from llmcxr_models.idle_threads import wait_briefly
 from llmcxr_service.arenas import keep_few_arenas
 from llmcxr_service.audit_command import app as audit
@@ -145,12 +146,22 @@ def image(
         int,
         typer.Option(min=1, max=MAX_IMAGES, help="Drawn; the checkpoint's judge picks the best."),
     ] = 1,
+    guidance: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=LARGEST_STRENGTH,
+            help="How strongly to lean towards the report's findings; absent, the checkpoint's.",
+        ),
+    ] = None,
     url: Url = "",
     key_file: KeyFile = None,
 ) -> None:
     """Draw a synthetic radiograph for a report, by a running service."""
     with spoken(), Client(url or own_url(), key=key_of(key_file)) as client:
-        drawn = client.image(ImageRequest(report=text, seed=seed, best_of=best_of))
+        drawn = client.image(
+            ImageRequest(report=text, seed=seed, best_of=best_of, guidance=guidance)
+        )
     output.write_bytes(drawn.images[0].png)
     for warning in drawn.warnings:
         problems.print(f"Warning: {warning}", markup=False, highlight=False)

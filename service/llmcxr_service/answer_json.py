@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from llmcxr_models.guidance import Guidance
 from llmcxr_models.observations import Observation
 from llmcxr_models.report import Report
 from llmcxr_service.answers import (
@@ -21,6 +22,7 @@ from llmcxr_service.runtime import Runtime
 from llmcxr_service.schemas import (
     CandidateAgreement,
     Code,
+    GuidanceUsed,
     ImageOptions,
     Model,
     PromptFindings,
@@ -101,11 +103,15 @@ def written(runtime: Runtime, answer: TextAnswer, options: TextOptions) -> dict[
     return fields | {"mean_log_probability": answer.mean_log_probability}
 
 
-def all_drawn(runtime: Runtime, answer: ImageAnswer, options: ImageOptions) -> dict[str, Any]:
+def all_drawn(
+    runtime: Runtime, answer: ImageAnswer, options: ImageOptions, guidance: Guidance | None
+) -> dict[str, Any]:
     """The fields that every answer with images has; the seed is the first one's."""
     wanted = answer.wanted
     return drawn(runtime, answer, options, answer.images[0].seed) | {
         "candidates": [_image_candidate(candidate) for candidate in answer.candidates],
+        "guidance": guidance
+        and GuidanceUsed(strength=guidance.strength, towards=list(guidance.towards)),
         "prompt_findings": wanted and PromptFindings.model_validate(asdict(wanted)),
     }
 

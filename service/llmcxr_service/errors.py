@@ -15,6 +15,7 @@ CxrError
 |   |-- IdempotencyConflict     a request with this key is in work
 |   |-- UnknownDelivery         no delivery of this id, or not one that this can be done with
 |   |-- NoJudge                 the checkpoint has no judge that could pick an image
+|   |-- NoGuidance              the checkpoint has no tables that could guide the drawing
 |   |-- UnknownSource           no archive of this name is configured
 |   `-- InstanceNotFound        the archive does not have the instance
 |-- Unauthenticated             no credentials, or none that are accepted
@@ -161,6 +162,12 @@ class NoJudge(RequestError):
     """The best of several images is asked for, and the checkpoint has no judge to pick it."""
 
     default_reason = "no-judge"
+
+
+class NoGuidance(RequestError):
+    """Drawing is to be guided, and the checkpoint has no tables to guide it by."""
+
+    default_reason = "no-guidance"
 
 
 class UnknownSource(RequestError):

@@ -27,6 +27,7 @@ from llmcxr_models.errors import (
     GeneratorTimeout,
     GeneratorUnavailable,
 )
+from llmcxr_models.guidance import Guidance
 from llmcxr_models.prompt import Prompt
 from llmcxr_service import deadline
 from llmcxr_service.completion import Choice, Completion, OnTokens, read_stream, read_whole
@@ -49,11 +50,13 @@ class Sampling:
         seed: the same seed, the same answer.
         temperature: 0 is greedy.
         top_p: nucleus sampling: the smallest set of tokens with this probability.
+        guidance: what an image leans towards; None for the model alone.
     """
 
     seed: int
     temperature: float
     top_p: float = 1.0
+    guidance: Guidance | None = None
 
 
 @dataclass(frozen=True)
@@ -252,6 +255,8 @@ class VllmGenerator:
         if constraint.forbidden_token_ids:
             # vLLM on a GPU takes at most 1024 of these, which is exactly the codebook.
             request["logit_bias"] = {str(i): _NEVER for i in constraint.forbidden_token_ids}
+        if sampling.guidance is not None:
+            request["vllm_xargs"] = sampling.guidance.to_request()
         return request
 
 

@@ -17,6 +17,7 @@ from llmcxr_models.errors import (
     InvalidImageTokens,
     InvalidText,
 )
+from llmcxr_models.guidance import Guidance, guide
 from llmcxr_models.mentions import mentions
 from llmcxr_models.observations import Observation, observable_findings
 from llmcxr_models.picking import Picker
@@ -36,7 +37,7 @@ from llmcxr_service.answers import (
     total_usage,
 )
 from llmcxr_service.completion import OnTokens
-from llmcxr_service.errors import NoJudge
+from llmcxr_service.errors import NoGuidance, NoJudge
 from llmcxr_service.gatekeeper import Gatekeeper
 from llmcxr_service.gathering import all_of
 from llmcxr_service.generator import Generation, Generator, Sampling
@@ -180,6 +181,23 @@ class Inference:
         (answer,) = await self._write(prompt, [sampling], watch, (), on_text)
         self.metrics.answers.text(Task.INSTRUCTION, answer.text, answer.warnings)
         return answer
+
+    async def guide(self, report: str, strength: float | None) -> Guidance | None:
+        """What images of `report` lean towards; None for the model alone.
+
+        Args:
+            report: what they are to show.
+            strength: nats; None for the checkpoint's own.
+
+        Raises:
+            NoGuidance: a strength is asked for, and the checkpoint has no tables.
+        """
+        config = self.manifest.guidance
+        if config is not None:
+            return await self._off_loop(lambda: guide(report, config, strength))
+        if strength:
+            raise NoGuidance("This checkpoint has no tables to guide the drawing by.")
+        return None
 
     async def draw(
         self,

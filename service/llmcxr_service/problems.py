@@ -78,6 +78,7 @@ KINDS: dict[type[models.CxrError], Kind] = {
     service.AuditError: Kind(500, "internal-error", "Internal error"),
     service.UnknownDelivery: Kind(404, "unknown-delivery", "No such delivery"),
     service.NoJudge: Kind(422, "no-judge", "No judge to pick by"),
+    service.NoGuidance: Kind(422, "no-guidance", "No tables to guide by"),
     service.UnknownSource: Kind(422, "unknown-source", "Unknown archive"),
     service.InstanceNotFound: Kind(422, "instance-not-found", "Instance not found"),
     service.SourceError: Kind(502, "source-failed", "Archive failed"),

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from llmcxr_models.checkpoint import Manifest
 from llmcxr_models.errors import GeneratorUnavailable
+from llmcxr_models.guidance_request import write_request
 from llmcxr_service.generator import Endpoint, authorization
 
 _FRESH_SECONDS = 0.25
@@ -77,6 +78,8 @@ class Readiness:
         self._process = process
         self._looked_at = float("-inf")
         self._reasons: tuple[str, ...] = ("vLLM has not been asked yet.",)
+        # Where it was seen to guide; a server that was away may come back without.
+        self._guides_at: str | None = None
         self._looking = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
@@ -122,6 +125,13 @@ class Readiness:
             await asyncio.sleep(_INTERVAL_SECONDS)
 
     async def _problems(self) -> list[str]:
+        problems = await self._serving_problems()
+        if problems:
+            self._guides_at = None
+            return problems
+        return await self._guidance_problems()
+
+    async def _serving_problems(self) -> list[str]:
         if self._process is not None and self._process.state != "ready":
             return [f"vLLM's process is {self._process.state}."]
         try:
@@ -136,6 +146,41 @@ class Readiness:
         if response.status_code != httpx.codes.OK:
             return [f"vLLM answers with status {response.status_code}."]
         return self._compare(response.content)
+
+    async def _guidance_problems(self) -> list[str]:
+        """Whether drawing is guided where the checkpoint wants it.
+
+        vLLM takes arguments that none of its processors knows, and draws as if there were none.
+        So it is sent some that only ours refuses: no weights at all.
+        """
+        if self._manifest.guidance is None or self._guides_at == self._endpoint.url:
+            return []
+        request = {
+            "model": self._manifest.served_name,
+            "prompt": [self._manifest.vocabulary.image_offset],
+            "min_tokens": 1,
+            "max_tokens": 1,
+            "stop_token_ids": [],
+            "temperature": 0.0,
+            "seed": 0,
+            "vllm_xargs": write_request((), 1.0),
+        }
+        try:
+            async with asyncio.timeout(_TIMEOUT.read):
+                response = await self._client.post(
+                    f"{self._endpoint.url}/v1/completions",
+                    json=request,
+                    headers=authorization(self._endpoint),
+                    timeout=_TIMEOUT,
+                )
+        except (httpx.HTTPError, TimeoutError):
+            return ["vLLM does not answer."]
+        if response.status_code == httpx.codes.OK:
+            return ["vLLM runs without the logits processor that guides this checkpoint's drawing."]
+        if response.status_code != httpx.codes.BAD_REQUEST:
+            return [f"vLLM answers with status {response.status_code}."]
+        self._guides_at = self._endpoint.url
+        return []
 
     def _compare(self, content: bytes) -> list[str]:
         try:

@@ -69,6 +69,8 @@ class HowDrawn:
             parts.append(f"at most {self.max_tokens} tokens")
         if self.picked_from > 1:
             parts.append(f"picked from {self.picked_from} by the checkpoint's judge")
+        if drawn.guidance is not None:
+            parts.append(f"guided by {drawn.guidance.strength:g}")
         return f"Drawn with {', '.join(parts)}."
 
 
@@ -133,6 +135,8 @@ def provenance_headers(
         headers["X-Seed"] = str(how.sampling.seed)
         headers["X-Temperature"] = str(how.sampling.temperature)
         headers["X-Top-P"] = str(how.sampling.top_p)
+        if how.sampling.guidance is not None:
+            headers["X-Guidance"] = str(how.sampling.guidance.strength)
     if how is not None and how.max_tokens is not None:
         headers["X-Max-Tokens"] = str(how.max_tokens)
     if usage is not None:

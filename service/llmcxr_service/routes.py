@@ -220,7 +220,8 @@ async def _draw(request: Request, events: Events | None = None) -> Response:
         offers = _ONE_IMAGE if options.n == 1 else _IMAGES
         media_type = negotiate(request.headers.get("accept"), offers)
         report = _text(runtime, text, "report")
-        sampling = _sampling(options)
+        guidance = await runtime.inference.guide(report, options.guidance)
+        sampling = replace(_sampling(options), guidance=guidance)
         if events:
             events.begin(meta(runtime, sampling, options, radiograph=False))
         on_tokens = _progress(events, options.drawn, runtime) if events else None
@@ -241,7 +242,7 @@ async def _draw(request: Request, events: Events | None = None) -> Response:
     if media_type == PNG:
         headers = image_headers(runtime.model, answer, how[0])
         return Response(pngs[0], media_type=PNG, headers=headers)
-    fields = all_drawn(runtime, answer, options)
+    fields = all_drawn(runtime, answer, options, guidance)
     images = [image_json(image, png) for png, image in zip(pngs, answer.images, strict=True)]
     if events is None:
         return _json(ImagesAnswer(images=images, **fields))

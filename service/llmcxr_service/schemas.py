@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from llmcxr_models.guidance_request import LARGEST_STRENGTH
 from llmcxr_service.uids import UID_MAX_LENGTH, UID_PATTERN
 
 MAX_SEED = 2**32 - 1
@@ -105,6 +106,14 @@ class ImageOptions(_Request):
         le=MAX_IMAGES,
         description="Above 1: so many images are drawn, and the answer is the one that agrees most"
         " with the report's findings, by the checkpoint's judge. With `n` of 1 only.",
+    )
+    guidance: float | None = Field(
+        default=None,
+        ge=0.0,
+        le=LARGEST_STRENGTH,
+        description="How strongly images lean towards the findings that the report affirms, in"
+        " nats of their tokens' logits; 0 for the model alone. Absent, the checkpoint's own"
+        " strength.",
     )
 
     @model_validator(mode="after")
@@ -295,7 +304,21 @@ class PromptFindings(BaseModel):
     unseen: list[str] = Field(description="Affirmed, but unknown to the judge.")
 
 
+class GuidanceUsed(BaseModel):
+    """What the images lean towards."""
+
+    strength: float = Field(description="Nats.")
+    towards: list[str] = Field(
+        description="Findings that the report affirms and the checkpoint's tables know."
+    )
+
+
 class _Images(_Drawn):
+    guidance: GuidanceUsed | None = Field(
+        default=None,
+        description="Null where the model drew alone: the strength is 0, the checkpoint has no"
+        " tables, or they know nothing of what the report affirms.",
+    )
     candidates: list[ImageCandidate] = Field(
         default=[], description="All that were drawn, where `best_of` is above 1."
     )

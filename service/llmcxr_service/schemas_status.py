@@ -35,5 +35,8 @@ class ModelDescription(Model):
     judge: list[str] = Field(
         description="Findings that images can be picked by (`best_of`); empty without a judge."
     )
+    guidance: list[str] = Field(
+        description="Findings that drawing can lean towards (`guidance`); empty without tables."
+    )
     files: dict[str, str] = Field(description="SHA-256 by path.")
     provenance: dict[str, Any]

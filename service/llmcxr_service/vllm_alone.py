@@ -5,14 +5,25 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import NoReturn
 
+import llmcxr_models
 from llmcxr_models.checkpoint import Checkpoint
+from llmcxr_models.guidance_request import LOGITS_PROCESSOR
 from llmcxr_service.settings import Settings
 from llmcxr_service.vllm_command import vllm_arguments, vllm_environment
 from llmcxr_service.vllm_settings import vllm_options
+
+_GUIDANCE_MODULES = (
+    "__init__.py",
+    "finding_tilt.py",
+    "guidance_request.py",
+    "vllm_guidance.py",
+)
+"""What vLLM imports of ours where a checkpoint guides its drawing."""
 
 _LAUNCHER = ("-m", "llmcxr_service.vllm_launcher", "serve")
 
@@ -38,10 +49,12 @@ def show_command(settings: Settings, host: str, port: int) -> str:
 def write_config(settings: Settings, host: str, port: int, target: Path) -> None:
     """Write the same as the YAML that `vllm serve --config` reads, but for dtype and device.
 
-    The file is for another host, whose hardware vLLM sees better than we do from here.
+    The file is for another host, whose hardware vLLM sees better than we do from here. Where the
+    checkpoint guides its drawing, the modules that vLLM imports for it are laid beside the file:
+    its folder has to be in that host's PYTHONPATH.
     """
     checkpoint = Checkpoint.open(settings.checkpoint, verify=False)
-    values = {
+    values: dict[str, object] = {
         "host": host,
         "port": port,
         "served-model-name": checkpoint.manifest.served_name,
@@ -52,7 +65,13 @@ def write_config(settings: Settings, host: str, port: int, target: Path) -> None
         "disable-fastapi-docs": True,
         "generation-config": "vllm",
     }
-    # Every JSON scalar is one in YAML, quoted where it must be.
+    if checkpoint.manifest.guidance is not None:
+        values["logits-processors"] = [LOGITS_PROCESSOR]
+        ours = Path(llmcxr_models.__file__).parent
+        (target.parent / ours.name).mkdir(exist_ok=True)
+        for module in _GUIDANCE_MODULES:
+            shutil.copyfile(ours / module, target.parent / ours.name / module)
+    # JSON is YAML, quoted where it must be.
     lines = [f"{name}: {json.dumps(value)}" for name, value in values.items()]
     target.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

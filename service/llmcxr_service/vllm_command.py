@@ -16,6 +16,7 @@ import torch
 
 from llmcxr_models.checkpoint import Checkpoint
 from llmcxr_models.errors import InvalidCheckpoint
+from llmcxr_models.guidance_request import LOGITS_PROCESSOR
 from llmcxr_models.hardware import cpu_has_bf16
 from llmcxr_models.idle_threads import wait_briefly
 from llmcxr_service.vllm_launcher import END_WITH_STDIN
@@ -73,6 +74,8 @@ def vllm_arguments(checkpoint: Checkpoint, options: VllmOptions, host: str, port
     arguments += ["--enable-prefix-caching", "--disable-uvicorn-access-log"]
     # The prompt and its constraint say everything; a generation_config.json would only add to it.
     arguments += ["--generation-config", "vllm", "--disable-fastapi-docs"]
+    if manifest.guidance is not None:
+        arguments += ["--logits-processors", LOGITS_PROCESSOR]
     if options.eager or not (has_gpu or find_compiler()):
         arguments.append("--enforce-eager")
     if options.kv_cache_gib is not None or not has_gpu:

@@ -58,7 +58,17 @@ def test_patient_text_is_never_a_query_parameter():
         for parameter in operation.get("parameters", [])
         if parameter["in"] == "query"
     }
-    assert names == {"seed", "temperature", "top_p", "max_tokens", "n", "best_of", "state", "limit"}
+    assert names == {
+        "seed",
+        "temperature",
+        "top_p",
+        "max_tokens",
+        "n",
+        "best_of",
+        "guidance",
+        "state",
+        "limit",
+    }
 
 
 async def test_it_is_served(gateway):

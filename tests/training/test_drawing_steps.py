@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
@@ -15,7 +14,6 @@ from llmcxr_training.compute import Budget
 from llmcxr_training.data import DataError
 from llmcxr_training.drawing_steps import DrawingSteps, DrawingTeacher
 from llmcxr_training.finding_steps import FindingSteps
-from llmcxr_training.finding_tilt import FindingTilt
 from llmcxr_training.finetune import FinetuningRun
 from llmcxr_training.finetune_settings import Finetuning
 from llmcxr_training.run_state import load_state
@@ -155,52 +153,3 @@ def test_all_layers_are_refused(make_config: MakeConfig, layers: int) -> None:
 def test_a_budget_would_not_count_them(make_config: MakeConfig) -> None:
     with pytest.raises(ValidationError, match="does not count drawing_steps"):
         make_config(drawing_steps=STEPS, budget=Budget(unit="tokens", amount=1000))
-
-
-@pytest.fixture
-def drawn() -> tuple[FindingTilt, np.ndarray, np.ndarray]:
-    """A finding that is code 3 in place 2, and one that is nowhere, of 400 images."""
-    rng = np.random.default_rng(0)
-    codes = rng.integers(0, 8, (400, 4))
-    targets = np.stack([codes[:, 2] == 3, rng.random(400) < 0.3], axis=1).astype(np.float32)
-    targets[:5] = np.nan
-    vectors = rng.normal(size=(8, 8)).astype(np.float32)
-    return FindingTilt.fit(codes, vectors, targets, 0.01), codes, targets
-
-
-def test_the_tilt_is_where_a_finding_is(drawn: tuple[FindingTilt, np.ndarray, np.ndarray]) -> None:
-    tilt, _, _ = drawn
-    place, code = np.unravel_index(tilt.tables[0].argmax(), tilt.tables[0].shape)
-    assert (place, code) == (2, 3)
-
-
-def test_scores_are_sums_over_tokens(drawn: tuple[FindingTilt, np.ndarray, np.ndarray]) -> None:
-    tilt, codes, targets = drawn
-    scores = tilt.scores(codes)
-    assert scores[0, 0] == pytest.approx(sum(tilt.tables[0, p, c] for p, c in enumerate(codes[0])))
-    np.testing.assert_allclose(scores.std(axis=0), 1.0, rtol=1e-3)
-    np.testing.assert_allclose(scores.mean(axis=0), 0.0, atol=1e-3)
-    assert scores[5:][targets[5:, 0] == 1, 0].min() > scores[5:][targets[5:, 0] == 0, 0].max()
-
-
-def test_a_tilt_has_its_strength_whatever_is_wanted(
-    drawn: tuple[FindingTilt, np.ndarray, np.ndarray],
-) -> None:
-    tilt, _, _ = drawn
-    wanted = np.array([[1.0, 0.0], [1.0, 1.0], [-0.2, 0.0], [0.0, 0.0]], np.float32)
-    tilts = tilt.towards(wanted, 0.2)
-    sizes = np.sqrt(np.einsum("ntc,tc->nt", tilts**2, tilt.frequencies).mean(axis=1))
-    np.testing.assert_allclose(sizes, [0.2, 0.2, 0.2, 0.0], rtol=1e-4)
-    np.testing.assert_allclose(tilts[2], -tilts[0], rtol=1e-3, atol=1e-5)
-
-
-def test_no_code_is_tilted_without_end(drawn: tuple[FindingTilt, np.ndarray, np.ndarray]) -> None:
-    tilt, _, _ = drawn
-    tilts = tilt.towards(np.array([[1.0, 0.0]], np.float32), 50.0)
-    assert tilts.max() == -tilts.min() == 1.5
-
-
-def test_frequencies_are_of_each_place(drawn: tuple[FindingTilt, np.ndarray, np.ndarray]) -> None:
-    tilt, codes, _ = drawn
-    np.testing.assert_allclose(tilt.frequencies.sum(axis=1), 1.0, rtol=1e-5)
-    assert tilt.frequencies[2, 3] == pytest.approx((codes[:, 2] == 3).mean())

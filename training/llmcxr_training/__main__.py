@@ -114,6 +114,30 @@ def finetune(config: ConfigPath, overrides: Overrides = []) -> None:  # noqa: B0
 
 
 @app.command()
+def guidance(
+    config: Annotated[Path, typer.Argument(help="TOML file of a fine-tuning stage: its data.")],
+    output: Annotated[Path, typer.Argument(help="Folder to write.")],
+    finding: Annotated[
+        list[str] | None, typer.Option(help="May be repeated; absent, those that codes tell.")
+    ] = None,
+    strength: Annotated[float, typer.Option(help="Nats, where a request names none.")] = 0.5,
+    shrinkage: Annotated[float, typer.Option(help="Penalty over the number of features.")] = 30.0,
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Fit which codes speak for a finding, for drawing that follows its prompt."""
+    from llmcxr_training.finetune_settings import Finetuning
+    from llmcxr_training.trained_guidance import FINDINGS, fit_guidance
+
+    fit_guidance(
+        read_config(config, Finetuning, overrides),
+        findings=tuple(finding or FINDINGS),
+        strength=strength,
+        shrinkage=shrinkage,
+    ).save(output)
+    typer.echo(output)
+
+
+@app.command()
 def publish(
     config: ConfigPath,
     release: Annotated[Path, typer.Argument(help="Directory to write, for example models/demo.")],
@@ -132,6 +156,10 @@ def publish(
         Path | None,
         typer.Option(help="Folder of the judge that measures, which must be another one."),
     ] = None,
+    guidance: Annotated[
+        Path | None,
+        typer.Option(help="Folder of `llmcxr-train guidance`; absent, drawing is not guided."),
+    ] = None,
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
     """Write the small release directory of a fine-tuning run."""
@@ -148,6 +176,7 @@ def publish(
         gate=gate,
         judge=judge,
         measured_by=measured_by,
+        guidance=guidance,
     )
     typer.echo(f"{manifest.served_name} in {release}")
 

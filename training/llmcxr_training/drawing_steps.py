@@ -23,11 +23,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from llmcxr_models.finding_mentions import FINDINGS, NO_FINDING
+from llmcxr_models.finding_tilt import FindingTilt
 from llmcxr_models.prompt import IMAGE_INSTRUCTIONS, PromptBuilder
 from llmcxr_training.batches import collate
 from llmcxr_training.data import DataError, Study
 from llmcxr_training.encode_images import EncodedImages
-from llmcxr_training.finding_tilt import FindingTilt
+from llmcxr_training.fit_tilt import fit_tilt
 from llmcxr_training.instructions import Example
 from llmcxr_training.language_model import ImageTextModel
 from llmcxr_training.precision import autocast
@@ -53,8 +54,8 @@ class DrawingSteps(BaseModel):
         upper_layers: those that learn, the uppermost. What a report says is there already at
             every image token; too little is made of it.
         strength: by how many nats the logits of either report are to be moved from their middle,
-            see `FindingTilt.towards`.
-        shrinkage: of the classifier, see `FindingTilt.fit`.
+            see `FindingTilt.scaled`.
+        shrinkage: of the classifier, see `fit_tilt`.
         findings: the labeller's that are asked for.
         learning_rate: of the layers' adapters or weights, at its peak; the schedule is the run's.
         image_learning_rate: of the image tokens' output rows.
@@ -244,7 +245,7 @@ class DrawingTeacher:
             draw = np.random.default_rng((self._seed, _FAR))
             some = draw.choice(len(codes), _MOST_IMAGES, replace=False)
             codes, known = codes[some], known[some]
-        return FindingTilt.fit(codes, vectors, known, self.settings.shrinkage)
+        return fit_tilt(self._findings, codes, vectors, known, self.settings.shrinkage)
 
     def _usable(self, studies: Sequence[Study]) -> list[Study]:
         return [s for s in studies if s.id in self._row and not s.report.is_empty]

@@ -5,7 +5,8 @@
     vqgan.safetensors    the image tokenizer
     gate.safetensors     the gate on pixels, where there is one
     judge.safetensors    the judge that picks among drawn images, where there is one
-    llm/                 config and tokenizer files, as they are served
+    llm/                 config and tokenizer files, as they are served, and guidance/ with the
+                         tables for drawing, where there are some
     README.md            the model card
 
 `publish` writes it from training runs; `assemble` merges it with the base model into what the
@@ -38,6 +39,7 @@ from llmcxr_models.checkpoint import (
     write_manifest,
 )
 from llmcxr_models.errors import CheckpointError, InvalidCheckpoint
+from llmcxr_models.finding_tilt import TABLES
 from llmcxr_models.gate import GATE_WEIGHTS
 from llmcxr_models.judge import JUDGE_WEIGHTS
 from llmcxr_training.base_model import load_base
@@ -49,6 +51,7 @@ from llmcxr_training.questions import TAUGHT
 from llmcxr_training.run_state import git_state, load_state, save_weights, write_json
 from llmcxr_training.stage import TOKENIZER_FOLDER, GrownModel, check_vqgan, grow
 from llmcxr_training.trained_gate import TrainedGate
+from llmcxr_training.trained_guidance import TrainedGuidance
 from llmcxr_training.trained_vqgan import TrainedVqGan
 
 _log = logging.getLogger(__name__)
@@ -68,6 +71,7 @@ def publish(
     gate: Path | None = None,
     judge: Path | None = None,
     measured_by: Path | None = None,
+    guidance: Path | None = None,
 ) -> Manifest:
     """Write the release directory of a fine-tuning run, or its checkpoint without adapters.
 
@@ -82,12 +86,14 @@ def publish(
         gate: folder of the gate on pixels; None for none.
         judge: folder of the judge that picks among drawn images; None for none.
         measured_by: folder of the judge that measures the checkpoint; needed with `judge`.
+        guidance: folder of the tables for drawing; None for none.
 
     Raises:
         FileNotFoundError: the run has no state.
         InvalidCheckpoint: a checkpoint is to be written into a folder with something else in it,
-            gate or judge are missing or were trained with another preprocessing, or the judge
-            may be the one that measures.
+            gate, judge or guidance are missing, gate or judge were trained with another
+            preprocessing or the guidance on other codes, or the judge may be the one that
+            measures.
     """
     state = load_state(config.output)
     if state is None:
@@ -98,6 +104,9 @@ def publish(
     if trained_gate:
         trained_gate.check_preprocessing(trained.preprocessing)
     judges = picking_judge(judge, measured_by, trained.preprocessing) if judge else None
+    tables = TrainedGuidance.load(guidance) if guidance else None
+    if tables:
+        tables.check_codes(trained)
     grown = grow(config.base, trained.vqgan, config.template, config.output.parent / "base")
     model = ImageTextModel(grown.model, grown.vocabulary, config.lora)
     model.load_trained_state(state["model"])
@@ -111,10 +120,11 @@ def publish(
         views=config.refinement.views,
         max_model_len=max_model_len,
         files={},
-        provenance=_provenance(config, state, judges),
+        provenance=_provenance(config, state, judges, tables),
         findings=TAUGHT if config.mixing.image_to_text * config.mixing.question_share else (),
         gate=trained_gate.gate.config if trained_gate else None,
         judge=judges[0].judge.config if judges else None,
+        guidance=tables.config if tables else None,
     )
     release.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=release.parent) as scratch:
@@ -122,6 +132,7 @@ def publish(
         if config.lora is None:
             _write_parts(config, trained, grown, built, max_model_len)
             _write_lookers(trained_gate, judge, built)
+            _write_guidance(tables, grown, built)
             weights = whole_weights(grown.model, model)
             save_weights(built / LLM_FOLDER / LLM_WEIGHTS, weights, {"format": "pt"})
             manifest = replace(manifest, files=hash_files(built))
@@ -130,6 +141,7 @@ def publish(
         else:
             _write_parts(config, trained, grown, release, max_model_len)
             _write_lookers(trained_gate, judge, release)
+            _write_guidance(tables, grown, release)
             Delta.of(model).save(release / DELTA)
             _build(release, config.base, grown.vocabulary.image_offset, built)
             manifest = replace(manifest, files=hash_files(built))
@@ -155,6 +167,13 @@ def _write_lookers(gate: TrainedGate | None, judge: Path | None, folder: Path) -
     if judge is not None:
         # Byte for byte, so that the manifest's digest is the one of the run's own file.
         shutil.copyfile(judge / JUDGE_WEIGHTS, folder / JUDGE_WEIGHTS)
+
+
+def _write_guidance(tables: TrainedGuidance | None, grown: GrownModel, folder: Path) -> None:
+    """The tables for drawing; those of an earlier release go."""
+    (folder / LLM_FOLDER / TABLES).unlink(missing_ok=True)
+    if tables is not None:
+        tables.write_into(folder / LLM_FOLDER, grown.vocabulary.image_offset)
 
 
 def assemble(release: Path, base: Path, output: Path) -> Checkpoint:
@@ -198,13 +217,12 @@ def _replace(built: Path, output: Path) -> None:
 
 def _build(release: Path, base: Path, image_offset: int, output: Path) -> None:
     """Everything of a checkpoint but its manifest."""
-    (output / LLM_FOLDER).mkdir(parents=True)
+    output.mkdir(parents=True)
     shutil.copyfile(release / VQGAN_WEIGHTS, output / VQGAN_WEIGHTS)
     for name in _LOOKERS:
         if (release / name).is_file():
             shutil.copyfile(release / name, output / name)
-    for file in sorted((release / LLM_FOLDER).iterdir()):
-        shutil.copyfile(file, output / LLM_FOLDER / file.name)
+    shutil.copytree(release / LLM_FOLDER, output / LLM_FOLDER, copy_function=shutil.copyfile)
     with TemporaryDirectory(dir=output.parent) as scratch:
         model, _ = load_base(base, Path(scratch))
         weights = merge(model, Delta.load(release / DELTA), image_offset)
@@ -239,6 +257,7 @@ def _provenance(
     config: Finetuning,
     state: Mapping[str, Any],
     judges: tuple[TrainedJudge, TrainedJudge] | None,
+    tables: TrainedGuidance | None,
 ) -> dict[str, Any]:
     described = json.loads((config.vqgan / "vqgan.json").read_text())
     return {
@@ -255,6 +274,7 @@ def _provenance(
             "lora": config.lora.model_dump(mode="json") if config.lora else None,
         },
         **({"judge": judges[0].provenance, "measured_by": judges[1].digest} if judges else {}),
+        **({"guidance": tables.provenance} if tables else {}),
         "git": git_state(),
         "use": "research only; not a medical device",
     }

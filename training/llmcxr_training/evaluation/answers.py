@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 
 from tqdm import tqdm
 
+from llmcxr_models.guidance import Guidance
 from llmcxr_models.prompt import Prompt
 from llmcxr_training.data import DataError
 
@@ -33,12 +34,14 @@ class Question:
         temperature: 0 is greedy.
         top_p: nucleus sampling.
         seed: the same seed, the same answer, as far as the arithmetic allows.
+        guidance: what an image leans towards; None for the model alone.
     """
 
     prompt: Prompt
     temperature: float
     top_p: float
     seed: int
+    guidance: Guidance | None = None
 
     @property
     def key(self) -> str:
@@ -55,6 +58,9 @@ class Question:
             self.top_p,
             self.seed,
         ]
+        if self.guidance is not None:
+            # Left out where there is none: answers that were kept before there was guidance stay.
+            said += [self.guidance.weights, self.guidance.strength]
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:24]
 
 

@@ -76,6 +76,7 @@ def described_material(context: Context, material: Material) -> dict[str, Any]:
         "marginal_images": min(config.marginal_images, len(cohort.train)),
         "diversity": config.diversity.model_dump(mode="json"),
         "picked": config.picked.model_dump(mode="json"),
+        "unguided_prompts": config.unguided_prompts,
         "neighbours": config.neighbours,
         "least_positives": context.least_positives,
     }

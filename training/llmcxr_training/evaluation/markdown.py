@@ -115,6 +115,11 @@ ROWS: tuple[tuple[str, str, list[tuple[str, str]]], ...] = (
         [("the first of each", "image.finding_auroc_picked.first")],
     ),
     (
+        "Images of the model alone, the same",
+        "image.finding_auroc_unguided",
+        [("guided, of the same reports", "image.finding_auroc_unguided.guided")],
+    ),
+    (
         "Images, F1 of the prompt's findings, macro",
         "image.finding_f1",
         [("real images", "image.finding_f1.real")],

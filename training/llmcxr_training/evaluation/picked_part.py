@@ -7,26 +7,23 @@ first image of each of the same reports, so what differs is the choice alone.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmcxr_models.finding_mentions import NO_FINDING
-from llmcxr_models.picking import Picker, read_wanted
+from llmcxr_models.picking import Picker
 from llmcxr_training.data import Study
 from llmcxr_training.evaluation.answers import AnswerStore, Generator, TokenIds
 from llmcxr_training.evaluation.context import Context, Material
 from llmcxr_training.evaluation.image_measures import finding_measures
 from llmcxr_training.evaluation.image_part import codes_of, prompt_targets
 from llmcxr_training.evaluation.several_images import draw_several
+from llmcxr_training.evaluation.telling_reports import telling_reports
 from llmcxr_training.pixel_cache import model_pixels
 
 KEY = "image.finding_auroc_picked"
-_WITH_FINDINGS = 2 / 3
-"""Share of the prompts that affirm a finding, as far as there are so many."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ def ask_candidates(
     judge = context.checkpoint.manifest.judge
     if judge is None or not config.picked.prompts:
         return []
-    chosen = _chosen(material.studies, judge.findings, config.picked.prompts, config.seed)
+    chosen = telling_reports(material.studies, judge.findings, config.picked.prompts, config.seed)
     count, what = config.picked.best_of, "images to pick from"
     drawn = draw_several(context, chosen, count, store, generator, what=what)
     return list(filter(None, map(_whole(context), chosen, drawn)))
@@ -89,21 +86,6 @@ def picked_part(context: Context, material: Material, candidates: Sequence[Candi
         key=KEY,
         main="picked",
     )
-
-
-def _chosen(
-    studies: Sequence[Study], findings: Sequence[str], count: int, seed: int
-) -> list[Study]:
-    """Reports that say something present of `findings`, and others; drawn at random."""
-    shuffled = list(studies)
-    random.Random(seed).shuffle(shuffled)  # noqa: S311  a sample, no secret
-    telling: list[Study] = []
-    others: list[Study] = []
-    for study in shuffled:
-        present = set(read_wanted(study.report.text, findings).present)
-        (telling if present - {NO_FINDING} else others).append(study)
-    first = telling[: round(count * _WITH_FINDINGS)]
-    return (first + others)[:count]
 
 
 def _whole(context: Context) -> Callable[[Study, Sequence[TokenIds]], Candidates | None]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from llmcxr_models.guidance import GuidanceConfig, guide
 from llmcxr_models.prompt import PromptBuilder
 from llmcxr_training.data import Study
 from llmcxr_training.evaluation.answers import Question
@@ -37,9 +38,22 @@ def report_questions(
 
 
 def image_questions(
-    builder: PromptBuilder, studies: Sequence[Study], config: Evaluation, *, number: int = 0
+    builder: PromptBuilder,
+    studies: Sequence[Study],
+    config: Evaluation,
+    guidance: GuidanceConfig | None,
+    *,
+    number: int = 0,
 ) -> list[Question]:
-    """Ask for a radiograph of each report; for another one with each `number`."""
+    """Ask for a radiograph of each report; for another one with each `number`.
+
+    Args:
+        builder: frames prompts.
+        studies: with reports.
+        config: of the evaluation.
+        guidance: of the checkpoint; None to draw without.
+        number: 0 for the image of all figures, or another one.
+    """
     sampling = config.image
     return [
         Question(
@@ -47,6 +61,7 @@ def image_questions(
             sampling.temperature,
             sampling.top_p,
             seed_of(study, config.seed, number),
+            guide(study.report.text, guidance, sampling.guidance) if guidance else None,
         )
         for study in studies
     ]
@@ -56,7 +71,7 @@ def fits(builder: PromptBuilder, study: Study, config: Evaluation, max_model_len
     """Whether both questions about `study` and their longest answers are short enough."""
     codes = np.zeros((1, builder.vocabulary.image_length), np.uint16)
     asked = report_questions(builder, [study], codes, config)
-    asked += image_questions(builder, [study], config)
+    asked += image_questions(builder, [study], config, None)
     prompts = [question.prompt for question in asked]
     return all(len(p.token_ids) + p.constraint.max_tokens <= max_model_len for p in prompts)
 

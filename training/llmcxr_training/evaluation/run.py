@@ -47,6 +47,7 @@ from llmcxr_training.evaluation.reconstruction_part import reconstruction_part
 from llmcxr_training.evaluation.report_part import report_part
 from llmcxr_training.evaluation.settings import Evaluation
 from llmcxr_training.evaluation.suites import IMAGE_PARTS, Part, suite
+from llmcxr_training.evaluation.unguided_part import ask_unguided, unguided_part
 from llmcxr_training.precision import resolve_device, resolve_precision
 from llmcxr_training.run_state import write_json
 
@@ -158,10 +159,12 @@ class EvaluationRun:
                 reports = store.answer(asked, generator, what="reports")
         if Part.IMAGES in parts:
             with self._timed("drawing_images"):
-                asked = image_questions(builder, material.studies, config)
+                guidance = self.checkpoint.manifest.guidance
+                asked = image_questions(builder, material.studies, config, guidance)
                 drawn = store.answer(asked, generator, what="images")
                 several = ask_several(context, material, store, generator)
                 candidates = ask_candidates(context, material, store, generator)
+                pairs = ask_unguided(context, material, store, generator)
         if Part.FINDINGS in parts:
             with self._timed("asking_findings"):
                 answers = ask_findings(context, material, images, store, generator)
@@ -178,6 +181,7 @@ class EvaluationRun:
                 generated = image_part(context, material, images, drawn)
                 diversity_part(context, material, several)
                 picked_part(context, material, candidates)
+                unguided_part(context, material, pairs)
         with self._timed("pictures"):
             gallery_part(context, material, images, written, generated)
 

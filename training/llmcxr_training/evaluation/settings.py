@@ -34,12 +34,20 @@ class ReportSampling(BaseModel):
 
 
 class ImageSampling(BaseModel):
-    """How radiographs are drawn; the defaults are the service's."""
+    """How radiographs are drawn; the defaults are the service's.
+
+    Attributes:
+        temperature: 0 is greedy.
+        top_p: nucleus sampling.
+        guidance: nats, how strongly images lean towards what their reports affirm; None is the
+            checkpoint's own strength, 0 is the model alone.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     temperature: float = Field(default=0.85, ge=0.0)
     top_p: float = Field(default=0.92, gt=0.0, le=1.0)
+    guidance: float | None = Field(default=None, ge=0.0)
 
 
 class Language(BaseModel):
@@ -148,6 +156,8 @@ class Evaluation(BaseModel):
         extractor: another feature space for distances.
         diversity: several images of one prompt.
         picked: the best of several images of one prompt.
+        unguided_prompts: reports that an image is drawn of without guidance, too; 0 leaves that
+            out, and so does a checkpoint without guidance.
         radeval: learned measures of reports, where their weights can be loaded.
         instruction_tokens: longest answer to a held-out instruction.
         pictures: radiographs in the grids of the HTML report; 0 for a report without any.
@@ -178,6 +188,7 @@ class Evaluation(BaseModel):
     extractor: ExtractorSettings = ExtractorSettings()
     diversity: Diversity = Diversity()
     picked: Picked = Picked()
+    unguided_prompts: int = Field(default=0, ge=0)
     radeval: bool = True
     instruction_tokens: int = Field(default=96, ge=1)
     pictures: int = Field(default=8, ge=0)

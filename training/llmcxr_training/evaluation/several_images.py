@@ -29,11 +29,11 @@ def draw_several(
         generator: the language model, started where an answer is missing.
         what: name of the progress bar.
     """
-    builder = context.checkpoint.load_prompts()
+    builder, guidance = context.checkpoint.load_prompts(), context.checkpoint.manifest.guidance
     asked = [
         question
         for number in range(count)
-        for question in image_questions(builder, studies, context.config, number=number)
+        for question in image_questions(builder, studies, context.config, guidance, number=number)
     ]
     answers = store.answer(asked, generator, what=what)
     return [list(answers[start :: len(studies)]) for start in range(len(studies))]

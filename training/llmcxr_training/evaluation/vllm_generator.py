@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from llmcxr_models.checkpoint import Checkpoint
+from llmcxr_models.guidance_request import LOGITS_PROCESSOR
 from llmcxr_models.vllm_distribution import answer_for_vllm
 from llmcxr_training.data import DataError
 from llmcxr_training.evaluation.answers import LogProbabilities, Question, TokenIds
@@ -75,6 +76,7 @@ class VllmGenerator:
             # The prompt and its constraint say everything.
             generation_config="vllm",
             disable_log_stats=True,
+            logits_processors=[LOGITS_PROCESSOR] if checkpoint.manifest.guidance else None,
             **_memory(engine),
         )
 
@@ -137,4 +139,5 @@ def _parameters(question: Question) -> Any:  # noqa: ANN401  vLLM is imported la
         allowed_token_ids=None if allowed is None else list(allowed),
         logit_bias=dict.fromkeys(constraint.forbidden_token_ids, _NEVER) or None,
         detokenize=False,
+        extra_args=question.guidance.to_request() if question.guidance else None,
     )

@@ -86,7 +86,9 @@ class FinishedEvaluation:
         lab = PictureLab(config, checkpoint, self._folder / _WORK)
         codes = lab.reconstruct(measured).codes[rows]
         written = self._answers(report_questions(builder, studies, codes, config))
-        drawn = self._answers(image_questions(builder, studies, config))
+        drawn = self._answers(
+            image_questions(builder, studies, config, checkpoint.manifest.guidance)
+        )
         tokenizer = checkpoint.load_tokenizer()
         return [
             Candidate(
