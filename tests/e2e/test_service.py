@@ -15,10 +15,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL.PngImagePlugin import PngImageFile
 from tests.aborts import Moment, one_wave, vllm_address
 from tests.e2e.conftest import ROOT, RunningService, alive, descendants, start_service, wait_gone
+
+from llmcxr_models.finding_tilt import TABLES, FindingTilt
 
 pytestmark = pytest.mark.vllm
 
@@ -80,6 +83,26 @@ def test_same_seed_same_image(service: RunningService) -> None:
     first, again, other = (draw(service, seed=s)["images"][0]["codes"] for s in (5, 5, 6))
     assert first == again
     assert first != other
+
+
+def test_an_image_leans_towards_its_report(service: RunningService) -> None:
+    """As its own tables count it; place by place, so it fails if places were taken wrongly."""
+    tilt, _ = FindingTilt.load(ROOT / "checkpoints" / "demo" / "llm" / TABLES)
+    ill = "The heart is enlarged. There is a large pleural effusion. Support devices are present."
+    answers = [draw(service, seed=5, report=report, guidance=1) for report in (ill, REPORT)]
+    assert answers[0]["guidance"]["towards"] == [
+        "Cardiomegaly",
+        "Pleural Effusion",
+        "Support Devices",
+    ]
+    assert answers[1]["guidance"]["towards"] == ["No Finding"]
+    codes = np.array([answer["images"][0]["codes"] for answer in answers])
+    ill_scores, normal_scores = tilt.scores(codes)
+    named = [tilt.findings.index(f) for f in ("Cardiomegaly", "Pleural Effusion")]
+    assert ill_scores[named].sum() > normal_scores[named].sum() + 2.0
+    normal = tilt.findings.index("No Finding")
+    assert normal_scores[normal] > ill_scores[normal] + 1.0
+    assert draw(service, seed=5, guidance=0)["guidance"] is None
 
 
 def test_many_sampled_reports_at_once_do_not_take_vllm_down(service: RunningService) -> None:
