@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from llmcxr_models.errors import DigestMismatch, InvalidCheckpoint
+from llmcxr_models.finding_tilt import TABLES
 from llmcxr_models.gate import GATE_WEIGHTS, Gate, GateConfig
 from llmcxr_models.guidance import GuidanceConfig
 from llmcxr_models.judge import JUDGE_WEIGHTS, Judge, JudgeConfig
@@ -83,6 +84,9 @@ class Manifest:
             raise InvalidCheckpoint("image_length is not the number of codes of the VQ-GAN.")
         if self.vqgan.codebook_size != self.vocabulary.codebook_size:
             raise InvalidCheckpoint("vocabulary and VQ-GAN have different codebooks.")
+        tables = f"{LLM_FOLDER}/{TABLES.as_posix()}"
+        if self.guidance is not None and self.files and tables not in self.files:
+            raise InvalidCheckpoint("the manifest speaks of guidance and names no tables.")
         expected = (self.vqgan.image_size, self.vqgan.image_channels)
         if (self.preprocessing.image_size, self.preprocessing.channels) != expected:
             raise InvalidCheckpoint(

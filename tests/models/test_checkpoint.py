@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from tests.guidances import GUIDED, with_guidance
 from tests.judges import SMALL, drawn_judge, with_judge
 
 from llmcxr_models.checkpoint import (
@@ -170,5 +171,27 @@ def test_a_checkpoint_may_carry_a_judge(checkpoint_path: Path, tmp_path: Path) -
 @pytest.mark.parametrize("judge", [[], "x", {}, {"findings": []}, {"findings": ["Edema"], "x": 1}])
 def test_a_judge_that_is_described_otherwise(checkpoint_path: Path, judge: object) -> None:
     _edit(checkpoint_path, lambda values: values.update(judge=judge))
+    with pytest.raises(InvalidCheckpoint):
+        Checkpoint.open(checkpoint_path)
+
+
+def test_a_checkpoint_may_guide_its_drawing(checkpoint_path: Path, tmp_path: Path) -> None:
+    plain = read_manifest(checkpoint_path)
+    assert plain.guidance is None
+    assert "guidance" not in plain.to_dict()  # older checkpoints keep their digest
+    path = with_guidance(checkpoint_path, tmp_path / "guided")
+    checkpoint = Checkpoint.open(path)
+    assert checkpoint.manifest.guidance == GUIDED
+    assert checkpoint.manifest.digest != plain.digest
+    (path / "llm" / "guidance" / "tables.safetensors").write_bytes(b"other")
+    with pytest.raises(DigestMismatch):
+        Checkpoint.open(path)
+    with pytest.raises(InvalidCheckpoint, match="names no tables"):
+        dataclasses.replace(checkpoint.manifest, files=plain.files)
+
+
+@pytest.mark.parametrize("guidance", [[], "x", {}, {"findings": ["Edema"]}])
+def test_guidance_that_is_described_otherwise(checkpoint_path: Path, guidance: object) -> None:
+    _edit(checkpoint_path, lambda values: values.update(guidance=guidance))
     with pytest.raises(InvalidCheckpoint):
         Checkpoint.open(checkpoint_path)
