@@ -5,8 +5,10 @@ from __future__ import annotations
 from llmcxr_models.finding_mentions import NO_FINDING
 from llmcxr_models.labeller import Mention, label
 
+NORMAL = "normal"
+
 _OBSERVATIONS: dict[str, tuple[str, ...]] = {
-    "normal": (NO_FINDING,),
+    NORMAL: (NO_FINDING,),
     "cardiomegaly": ("Cardiomegaly",),
     "pleural effusion": ("Pleural Effusion",),
     "atelectasis": ("Atelectasis",),
@@ -26,6 +28,11 @@ def mentions(text: str) -> dict[str, bool | None]:
         return dict.fromkeys(_OBSERVATIONS)
     found = label(text)
     return {name: _strongest([found[o] for o in them]) for name, them in _OBSERVATIONS.items()}
+
+
+def affirmed(text: str) -> tuple[str, ...]:
+    """Names of the findings that `text` affirms; "normal" is none."""
+    return tuple(name for name, said in mentions(text).items() if said and name != NORMAL)
 
 
 def _strongest(mentions_found: list[Mention]) -> bool | None:

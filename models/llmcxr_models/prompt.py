@@ -181,6 +181,7 @@ class PromptBuilder:
         codes: Sequence[int],
         *,
         indication: str = "",
+        stated: Sequence[str] | None = None,
         paraphrase: int = 0,
         max_tokens: int = 256,
     ) -> Prompt:
@@ -189,6 +190,8 @@ class PromptBuilder:
         Args:
             codes: `image_length` codes of the radiograph.
             indication: why the study was made; may be empty.
+            stated: names of `OBSERVABLE_FINDINGS` that the report is to speak of; none of them
+                is a statement, too. None states nothing, for a model that was not taught it.
             paraphrase: which of `REPORT_INSTRUCTIONS`.
             max_tokens: longest answer.
 
@@ -196,6 +199,8 @@ class PromptBuilder:
             InvalidImageTokens: `codes` are not one image.
         """
         instruction = REPORT_INSTRUCTIONS[paraphrase]
+        if stated is not None:
+            instruction += f"\nFindings to report: {', '.join(stated) or 'none'}."
         return self._about_image(Task.REPORT, codes, instruction, indication, max_tokens)
 
     def question(self, codes: Sequence[int], question: str, *, max_tokens: int = 128) -> Prompt:

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from llmcxr_models.mentions import affirmed
 from llmcxr_models.prompt import (
     IMAGE_INSTRUCTIONS,
     REPORT_INSTRUCTIONS,
@@ -49,6 +50,8 @@ class Mixing(BaseModel):
         finding_share: chance that a study that is not normal is drawn by first drawing one of
             the findings that can be asked for; rare findings are then seen as often as others.
         indication_share: part of the report prompts that state the indication, where known.
+        stated_share: part of the report prompts that state which findings the report affirms,
+            as the service states what the model itself has answered (docs/decisions/0018).
         self_share: part of `instructions` that the base model wrote itself, where a run has such;
             None leaves it to their number.
         prompt_image_weight: loss weight of an *input* image's tokens. 0 is the paper; above 0
@@ -67,6 +70,7 @@ class Mixing(BaseModel):
     normal_share: float | None = 0.35
     finding_share: float = 0.0
     indication_share: float = 0.3
+    stated_share: float = Field(default=0.0, ge=0.0, le=1.0)
     self_share: float | None = Field(default=None, ge=0.0, le=1.0)
     prompt_image_weight: float = 0.0
 
@@ -264,11 +268,16 @@ class ExampleSampler:
         return self._example(prompt.task, [(prompt.token_ids, answer)])
 
     def _report_prompt(self, study: Study, codes: list[int], rng: random.Random) -> Prompt:
-        stated = rng.random() < self._mixing.indication_share
+        indicated = rng.random() < self._mixing.indication_share
+        paraphrase = rng.randrange(len(REPORT_INSTRUCTIONS))
+        # Drawn only where it is used: what older runs drew stays the same.
+        share = self._mixing.stated_share
+        stated = bool(share) and rng.random() < share
         return self.builder.report(
             codes,
-            indication=study.indication if stated else "",
-            paraphrase=rng.randrange(len(REPORT_INSTRUCTIONS)),
+            indication=study.indication if indicated else "",
+            stated=affirmed(study.report.text) if stated else None,
+            paraphrase=paraphrase,
         )
 
     def _shared_example(
