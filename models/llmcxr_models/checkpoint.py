@@ -59,6 +59,8 @@ class Manifest:
         judge: geometry and findings of the judge that picks among drawn images, where it has
             one; never the judge that measures.
         guidance: findings and strength of its guidance while drawing, where it has tables.
+        stated_from: some of `findings` with the least probability of a yes from which on they
+            are stated in the prompt of a report; empty where it was not taught that.
     """
 
     name: str
@@ -75,9 +77,14 @@ class Manifest:
     gate: GateConfig | None = None
     judge: JudgeConfig | None = None
     guidance: GuidanceConfig | None = None
+    stated_from: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         observable_findings(self.findings)
+        if set(self.stated_from) - set(self.findings):
+            raise InvalidCheckpoint("the manifest states findings that it does not ask about.")
+        if not all(0.0 < float(least) <= 1.0 for least in self.stated_from.values()):
+            raise InvalidCheckpoint("the manifest states findings by what is no probability.")
         if self.template not in TEMPLATES:
             raise InvalidCheckpoint("the manifest names an unknown prompt template.")
         if self.vqgan.grid_size**2 != self.vocabulary.image_length:
@@ -126,6 +133,7 @@ class Manifest:
             **({"gate": self.gate.to_dict()} if self.gate else {}),
             **({"judge": self.judge.to_dict()} if self.judge else {}),
             **({"guidance": self.guidance.to_dict()} if self.guidance else {}),
+            **({"stated_from": self.stated_from} if self.stated_from else {}),
         }
 
     @classmethod
@@ -152,6 +160,7 @@ class Manifest:
                 preprocessing=Preprocessing(**preprocessing),
                 views=tuple(plain.pop("views")),
                 findings=tuple(plain.pop("findings", ())),
+                stated_from=dict(plain.pop("stated_from", {})),
                 gate=None if gate is None else GateConfig.from_dict(gate),
                 judge=None if judge is None else JudgeConfig.from_dict(judge),
                 guidance=None if guidance is None else GuidanceConfig.from_dict(guidance),

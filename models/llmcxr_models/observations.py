@@ -5,6 +5,7 @@ A question has one wording here, so that training, serving and evaluation ask it
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from llmcxr_models.errors import InvalidCheckpoint
@@ -56,6 +57,18 @@ class Observation:
     finding: ObservableFinding
     probability: float
     mentioned: bool | None
+
+
+def to_state(
+    probabilities: Mapping[str, float], stated_from: Mapping[str, float]
+) -> tuple[str, ...]:
+    """Findings that a report's prompt states, in the order of the second (docs/decisions/0018).
+
+    Args:
+        probabilities: what the model itself answers, by name; more than are stated may be here.
+        stated_from: the least probability with which a finding is stated, by name.
+    """
+    return tuple(name for name, least in stated_from.items() if probabilities[name] >= least)
 
 
 def _own(value: str, meaning: str) -> Code:

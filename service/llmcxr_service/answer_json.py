@@ -52,6 +52,7 @@ def report_json(runtime: Runtime, answer: ReportAnswer, options: TextOptions) ->
         preprocessing=runtime.checkpoint.manifest.preprocessing.name,
         observations=[observation_json(o) for o in answer.observations],
         candidates=[_candidate(draft) for draft in answer.candidates],
+        stated=None if answer.stated is None else list(answer.stated),
         agreement=agreement
         and CandidateAgreement(
             findings=round(agreement.findings, 6),

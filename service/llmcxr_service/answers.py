@@ -45,11 +45,13 @@ class ReportAnswer(TextAnswer):
         observations: on the radiograph.
         candidates: all drafts, this one among them, where several were asked for.
         agreement: of the candidates.
+        stated: findings that the prompt has stated; None where this checkpoint's states none.
     """
 
     observations: tuple[Observation, ...] = ()
     candidates: tuple[TextAnswer, ...] = ()
     agreement: Agreement | None = None
+    stated: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -19,7 +19,7 @@ from llmcxr_models.errors import (
 )
 from llmcxr_models.guidance import Guidance, guide
 from llmcxr_models.mentions import mentions
-from llmcxr_models.observations import Observation, observable_findings
+from llmcxr_models.observations import Observation, observable_findings, to_state
 from llmcxr_models.picking import Picker
 from llmcxr_models.preprocess import to_grey8
 from llmcxr_models.prompt import Prompt, PromptBuilder, Task
@@ -112,19 +112,30 @@ class Inference:
         Raises:
             CxrError: the file cannot be read, or the language model did not answer.
         """
-
-        def build(codes: list[int]) -> Prompt:
-            return self.prompts.report(codes, indication=indication, max_tokens=max_tokens)
-
         watch = Stopwatch(self.metrics)
-        # 1. File to codes to token ids.
-        prompt, codes, warnings = await self._read_image(data, build, watch)
-        # 2. Token ids to words, for each seed.
-        samplings = [replace(sampling, seed=seed) for seed in _seeds(sampling.seed, n)]
-        drafts = await self._write(prompt, samplings, watch, warnings, on_text)
-        answer, agreement, doubts = speak_for(drafts)
+        # 1. Is there anybody to ask?
+        await self.readiness.require()
+        # 2. File to pixels to codes.
+        radiograph, _, codes = await self._encode(data, watch)
         # 3. The findings, one by one.
-        observations, notes = await self._observe(codes, answer.text, watch)
+        probabilities = await self._probabilities(codes, watch)
+        stated = self._to_state(probabilities)
+        # 4. Codes, words and what was found to token ids.
+        with watch.stage("prompt"):
+            prompt = await self._off_loop(
+                lambda: self.prompts.report(
+                    codes,
+                    indication=indication,
+                    stated=stated,
+                    max_tokens=max_tokens,
+                )
+            )
+        # 5. Token ids to words, for each seed.
+        samplings = [replace(sampling, seed=seed) for seed in _seeds(sampling.seed, n)]
+        drafts = await self._write(prompt, samplings, watch, radiograph.warnings, on_text)
+        answer, agreement, doubts = speak_for(drafts)
+        # 6. Does the text say what was found?
+        observations, notes = self._observations(probabilities, answer.text)
         warnings = answer.warnings + doubts + notes
         self.metrics.answers.text(Task.REPORT, answer.text, warnings)
         return ReportAnswer(
@@ -137,6 +148,7 @@ class Inference:
             observations,
             tuple(drafts) if agreement else (),
             agreement,
+            stated,
         )
 
     async def question(
@@ -299,16 +311,30 @@ class Inference:
             prompt = await self._off_loop(lambda: build(codes))
         return prompt, codes, radiograph.warnings
 
-    async def _observe(
-        self, codes: list[int], text: str, watch: Stopwatch
-    ) -> tuple[tuple[Observation, ...], tuple[str, ...]]:
-        """What the model says of each finding, and whether the text says the same."""
+    async def _probabilities(self, codes: list[int], watch: Stopwatch) -> dict[str, float]:
+        """Of a yes to each question that the checkpoint was taught, by finding's name."""
         findings = observable_findings(self.manifest.findings)
         if not findings:
-            return (), ()
+            return {}
         with watch.stage("observe"):
-            probabilities = await observe(codes, findings, self.prompts, self.generator)
-        observations, notes = compare_with_text(findings, probabilities, mentions(text))
+            return await observe(codes, findings, self.prompts, self.generator)
+
+    def _to_state(self, probabilities: Mapping[str, float]) -> tuple[str, ...] | None:
+        stated_from = self.manifest.stated_from
+        return to_state(probabilities, stated_from) if stated_from else None
+
+    def _observations(
+        self, probabilities: dict[str, float], text: str
+    ) -> tuple[tuple[Observation, ...], tuple[str, ...]]:
+        """What the model says of each finding, and whether the text says the same."""
+        if not probabilities:
+            return (), ()
+        observations, notes = compare_with_text(
+            observable_findings(self.manifest.findings),
+            probabilities,
+            mentions(text),
+            self.manifest.stated_from,
+        )
         self.metrics.answers.findings(observations, contradicted=bool(notes))
         return observations, notes
 

@@ -1,13 +1,14 @@
 """Codes -> observations: one yes / no question for each finding that the checkpoint was taught.
 
-The questions are asked after the report, when the language model has the image's part of the
-prompt in its cache; all are one request, and each costs one step.
+The first is asked alone: vLLM takes up an image's part of the prompt that it has read before, not
+one that it is just reading. All others are one request then, and each costs one step; so does the
+beginning of the report.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from llmcxr_models.observations import ObservableFinding, Observation
 from llmcxr_models.prompt import PromptBuilder
@@ -29,7 +30,8 @@ async def observe(
         GenerationError: no usable answer.
     """
     asked = [prompts.yes_or_no(codes, finding.question) for finding in findings]
-    answers = await generator.log_probabilities(asked)
+    answers = await generator.log_probabilities(asked[:1])
+    answers += await generator.log_probabilities(asked[1:])
     return {
         finding.name: _yes_share(*answer) for finding, answer in zip(findings, answers, strict=True)
     }
@@ -38,9 +40,18 @@ async def observe(
 def compare_with_text(
     findings: Sequence[ObservableFinding],
     probabilities: dict[str, float],
-    mentioned: dict[str, bool | None],
+    mentioned: Mapping[str, bool | None],
+    stated_from: Mapping[str, float],
 ) -> tuple[tuple[Observation, ...], tuple[str, ...]]:
-    """Observations, and a warning where they and the report's text contradict each other."""
+    """Observations, and a warning where they and the report's text contradict each other.
+
+    Args:
+        findings: that were asked about.
+        probabilities: of yes against no, by name.
+        mentioned: what the text says, by name.
+        stated_from: from which probability on the prompt has stated a finding, by name; one that
+            was stated counts as a yes.
+    """
     observations = tuple(
         Observation(finding, probabilities[finding.name], mentioned.get(finding.name))
         for finding in findings
@@ -48,7 +59,8 @@ def compare_with_text(
     differing = [
         o.finding.name
         for o in observations
-        if o.mentioned is not None and o.mentioned != (o.probability >= LIKELY)
+        if o.mentioned is not None
+        and o.mentioned != (o.probability >= stated_from.get(o.finding.name, LIKELY))
     ]
     if not differing:
         return observations, ()

@@ -86,6 +86,7 @@ async def model(request: Request) -> Response:
             codebook_size=manifest.vocabulary.codebook_size,
             max_model_len=manifest.max_model_len,
             judge=list(manifest.judge.findings) if manifest.judge else [],
+            stated_from=manifest.stated_from,
             guidance=list(manifest.guidance.findings) if manifest.guidance else [],
             files=manifest.files,
             provenance=manifest.provenance,

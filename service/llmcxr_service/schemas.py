@@ -250,6 +250,11 @@ class ReportAnswer(_Written):
         default=[], description="All drafts, the answer among them, where `n` is above 1."
     )
     agreement: CandidateAgreement | None = None
+    stated: list[str] | None = Field(
+        default=None,
+        description="Findings that the prompt has stated, by the model's own answers; null where"
+        " the checkpoint was not taught to write by such statements.",
+    )
 
 
 class QuestionAnswer(_Written):

@@ -38,5 +38,9 @@ class ModelDescription(Model):
     guidance: list[str] = Field(
         description="Findings that drawing can lean towards (`guidance`); empty without tables."
     )
+    stated_from: dict[str, float] = Field(
+        description="Findings that a report's prompt states, with the least probability of the"
+        " model's own answer from which on it does; empty where the checkpoint was not taught it."
+    )
     files: dict[str, str] = Field(description="SHA-256 by path.")
     provenance: dict[str, Any]

@@ -195,3 +195,13 @@ def test_guidance_that_is_described_otherwise(checkpoint_path: Path, guidance: o
     _edit(checkpoint_path, lambda values: values.update(guidance=guidance))
     with pytest.raises(InvalidCheckpoint):
         Checkpoint.open(checkpoint_path)
+
+
+@pytest.mark.parametrize(
+    "stated_from", ["x", [1], {"gout": 0.5}, {"cardiomegaly": 0.0}, {"cardiomegaly": "much"}]
+)
+def test_statements_that_nobody_could_make(checkpoint_path: Path, stated_from: object) -> None:
+    known = {"findings": ["normal", "cardiomegaly"], "stated_from": stated_from}
+    _edit(checkpoint_path, lambda values: values.update(known))
+    with pytest.raises(InvalidCheckpoint):
+        Checkpoint.open(checkpoint_path)

@@ -45,15 +45,17 @@ async def test_every_finding_has_a_probability_and_a_code(gateway):
 
 async def test_the_probability_is_the_share_of_yes_between_two_tokens(gateway, checkpoint):
     answer = (await _report(gateway)).json()
-    report, asked = gateway.vllm.requests  # all questions are one request
+    # The first question reads the image; all others are one request, then the report.
+    first, asked, report = gateway.vllm.requests
     yes, no = (checkpoint.load_tokenizer().encode_text(word)[0] for word in ("yes", "no"))
-    assert len(asked["prompt"]) == len(FINDINGS)
+    assert (len(first["prompt"]), len(asked["prompt"])) == (1, len(FINDINGS) - 1)
+    prompts = first["prompt"] + asked["prompt"]
     assert asked["allowed_token_ids"] == [yes, no]
     assert asked["max_tokens"] == asked["min_tokens"] == 1
     # One image: the questions share the beginning of the report's prompt.
     shared = checkpoint.manifest.vocabulary.image_length
-    assert all(prompt[:shared] == report["prompt"][:shared] for prompt in asked["prompt"])
-    for prompt, observation in zip(asked["prompt"], answer["observations"], strict=True):
+    assert all(prompt[:shared] == report["prompt"][:shared] for prompt in prompts)
+    for prompt, observation in zip(prompts, answer["observations"], strict=True):
         top = gateway.vllm.logprobs_of(asked | {"prompt": prompt})
         expected = 1 / (1 + math.exp(top[f"token_id:{no}"] - top[f"token_id:{yes}"]))
         assert observation["probability"] == pytest.approx(expected, abs=1e-6)
@@ -91,7 +93,18 @@ def test_a_contradiction_between_text_and_answers_is_told():
     findings = observable_findings(FINDINGS)
     probabilities = {"normal": 0.2, "cardiomegaly": 0.9, "pleural effusion": 0.6}
     said = {"normal": False, "cardiomegaly": False, "pleural effusion": None}
-    observations, notes = compare_with_text(findings, probabilities, said)
+    observations, notes = compare_with_text(findings, probabilities, said, {})
     assert [o.mentioned for o in observations] == [False, False, None]
     assert notes == ("The report's text and the model's own answers differ about: cardiomegaly.",)
-    assert compare_with_text(findings, {**probabilities, "cardiomegaly": 0.1}, said)[1] == ()
+    assert compare_with_text(findings, {**probabilities, "cardiomegaly": 0.1}, said, {})[1] == ()
+
+
+def test_what_the_prompt_has_stated_counts_as_a_yes():
+    findings = observable_findings(FINDINGS)
+    probabilities = {"normal": 0.2, "cardiomegaly": 0.3, "pleural effusion": 0.3}
+    said = {"normal": False, "cardiomegaly": True, "pleural effusion": False}
+    stated_from = {"cardiomegaly": 0.2, "pleural effusion": 0.25}
+    _, notes = compare_with_text(findings, probabilities, said, stated_from)
+    assert notes == (
+        "The report's text and the model's own answers differ about: pleural effusion.",
+    )
