@@ -341,3 +341,23 @@ def test_plain_text_and_cut_answers_are_taught_as_they_are(
         assert (taught[-1] == ending) is ends
         assert example.weights[0] == 0.0
         assert text.decode(taught).strip() in plain.output
+
+
+def test_prompts_state_what_the_report_affirms(builder: PromptBuilder, text: TextTokenizer) -> None:
+    ill = [
+        study(n, ("cardiomegaly",), report=Report("The heart is enlarged. No effusion.", ""))
+        for n in range(9)
+    ]
+    shares = {"image_to_text": 1.0, "report_to_image": 0.0, "instructions": 0.0}
+
+    def prompts(studies: list[Study], share: float) -> list[str]:
+        mixing = Mixing(**shares, question_share=0.0, stated_share=share)
+        sampled = ExampleSampler(studies, IMAGES, PLAIN, builder, mixing, 400)
+        drawn = [sampled.draw(0, n) for n in range(200)]
+        return [text.decode(example.token_ids) for example in drawn]
+
+    stated = [said for said in prompts(ill, 0.5) if "Findings to report: cardiomegaly." in said]
+    assert len(stated) / 200 == pytest.approx(0.5, abs=0.1)
+    assert all("Findings to report: none." in said for said in prompts(STUDIES[:6], 1.0))
+    # Without it runs draw what they have always drawn.
+    assert not any("Findings to report" in said for said in prompts(ill, 0.0))

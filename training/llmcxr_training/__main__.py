@@ -138,6 +138,30 @@ def guidance(
 
 
 @app.command()
+def stating(
+    config: Annotated[Path, typer.Argument(help="TOML file of the fine-tuning run.")],
+    output: Annotated[Path, typer.Argument(help="JSON file to write.")],
+    finding: Annotated[
+        list[str],
+        typer.Option(help="Name of a question whose answers tell something; may be repeated."),
+    ],
+    share: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Stated for each one in training reports.")
+    ] = 0.5,
+    radiographs: Annotated[int, typer.Option(min=1, help="Of training patients.")] = 600,
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Find from which answer on a finding is stated in the prompt of a report."""
+    from llmcxr_training.finetune_settings import Finetuning
+    from llmcxr_training.stated_findings import stated_from, write_thresholds
+
+    settings = read_config(config, Finetuning, overrides)
+    found = stated_from(settings, tuple(finding), share=share, radiographs=radiographs)
+    write_thresholds(output, found)
+    typer.echo(output.read_text(encoding="utf-8"))
+
+
+@app.command()
 def publish(
     config: ConfigPath,
     release: Annotated[Path, typer.Argument(help="Directory to write, for example models/demo.")],
@@ -160,6 +184,10 @@ def publish(
         Path | None,
         typer.Option(help="Folder of `llmcxr-train guidance`; absent, drawing is not guided."),
     ] = None,
+    stating: Annotated[
+        Path | None,
+        typer.Option(help="File of `llmcxr-train stating`; absent, report prompts state nothing."),
+    ] = None,
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
     """Write the small release directory of a fine-tuning run."""
@@ -177,6 +205,7 @@ def publish(
         judge=judge,
         measured_by=measured_by,
         guidance=guidance,
+        stating=stating,
     )
     typer.echo(f"{manifest.served_name} in {release}")
 

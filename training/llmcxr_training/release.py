@@ -50,6 +50,7 @@ from llmcxr_training.picking_judge import TrainedJudge, picking_judge
 from llmcxr_training.questions import TAUGHT
 from llmcxr_training.run_state import git_state, load_state, save_weights, write_json
 from llmcxr_training.stage import TOKENIZER_FOLDER, GrownModel, check_vqgan, grow
+from llmcxr_training.stated_findings import read_thresholds
 from llmcxr_training.trained_gate import TrainedGate
 from llmcxr_training.trained_guidance import TrainedGuidance
 from llmcxr_training.trained_vqgan import TrainedVqGan
@@ -72,6 +73,7 @@ def publish(
     judge: Path | None = None,
     measured_by: Path | None = None,
     guidance: Path | None = None,
+    stating: Path | None = None,
 ) -> Manifest:
     """Write the release directory of a fine-tuning run, or its checkpoint without adapters.
 
@@ -87,13 +89,15 @@ def publish(
         judge: folder of the judge that picks among drawn images; None for none.
         measured_by: folder of the judge that measures the checkpoint; needed with `judge`.
         guidance: folder of the tables for drawing; None for none.
+        stating: file of the thresholds from which on report prompts state findings; None for a
+            checkpoint that was not taught to write by such statements.
 
     Raises:
         FileNotFoundError: the run has no state.
         InvalidCheckpoint: a checkpoint is to be written into a folder with something else in it,
             gate, judge or guidance are missing, gate or judge were trained with another
-            preprocessing or the guidance on other codes, or the judge may be the one that
-            measures.
+            preprocessing or the guidance on other codes, the thresholds are of findings that
+            the run was not asked about, or the judge may be the one that measures.
     """
     state = load_state(config.output)
     if state is None:
@@ -107,6 +111,7 @@ def publish(
     tables = TrainedGuidance.load(guidance) if guidance else None
     if tables:
         tables.check_codes(trained)
+    stated_from = read_thresholds(stating) if stating else {}
     grown = grow(config.base, trained.vqgan, config.template, config.output.parent / "base")
     model = ImageTextModel(grown.model, grown.vocabulary, config.lora)
     model.load_trained_state(state["model"])
@@ -125,6 +130,7 @@ def publish(
         gate=trained_gate.gate.config if trained_gate else None,
         judge=judges[0].judge.config if judges else None,
         guidance=tables.config if tables else None,
+        stated_from=stated_from,
     )
     release.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=release.parent) as scratch:

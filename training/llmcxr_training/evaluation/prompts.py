@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from llmcxr_models.checkpoint import Manifest
 from llmcxr_models.guidance import GuidanceConfig, guide
 from llmcxr_models.prompt import PromptBuilder
 from llmcxr_training.data import Study
@@ -20,16 +21,26 @@ def report_questions(
     studies: Sequence[Study],
     codes: NDArray[np.uint16],
     config: Evaluation,
+    stated: Sequence[Sequence[str] | None] | None,
 ) -> list[Question]:
-    """Ask for the report of each radiograph, given its codes (N, image_length)."""
-    sampling = config.report
+    """Ask for the report of each radiograph.
+
+    Args:
+        builder: frames prompts.
+        studies: whose radiographs these are.
+        codes: (N, image_length).
+        config: of the evaluation.
+        stated: findings that each prompt states; None where the checkpoint's state none.
+    """
+    sampling, each = config.report, stated or [None] * len(studies)
     prompts = [
         builder.report(
             image.tolist(),
             indication=study.indication if sampling.indication else "",
+            stated=found,
             max_tokens=sampling.max_tokens,
         )
-        for study, image in zip(studies, codes, strict=True)
+        for study, image, found in zip(studies, codes, each, strict=True)
     ]
     return [
         Question(prompt, sampling.temperature, sampling.top_p, seed_of(study, config.seed))
@@ -67,13 +78,16 @@ def image_questions(
     ]
 
 
-def fits(builder: PromptBuilder, study: Study, config: Evaluation, max_model_len: int) -> bool:
+def fits(builder: PromptBuilder, study: Study, config: Evaluation, manifest: Manifest) -> bool:
     """Whether both questions about `study` and their longest answers are short enough."""
     codes = np.zeros((1, builder.vocabulary.image_length), np.uint16)
-    asked = report_questions(builder, [study], codes, config)
+    longest = tuple(manifest.stated_from) or None
+    asked = report_questions(builder, [study], codes, config, [longest])
     asked += image_questions(builder, [study], config, None)
     prompts = [question.prompt for question in asked]
-    return all(len(p.token_ids) + p.constraint.max_tokens <= max_model_len for p in prompts)
+    return all(
+        len(p.token_ids) + p.constraint.max_tokens <= manifest.max_model_len for p in prompts
+    )
 
 
 def seed_of(study: Study, seed: int, number: int = 0) -> int:

@@ -46,6 +46,7 @@ from llmcxr_training.evaluation.prompts import fits, image_questions, report_que
 from llmcxr_training.evaluation.reconstruction_part import reconstruction_part
 from llmcxr_training.evaluation.report_part import report_part
 from llmcxr_training.evaluation.settings import Evaluation
+from llmcxr_training.evaluation.statements import ask_statements
 from llmcxr_training.evaluation.suites import IMAGE_PARTS, Part, suite
 from llmcxr_training.evaluation.unguided_part import ask_unguided, unguided_part
 from llmcxr_training.precision import resolve_device, resolve_precision
@@ -115,9 +116,9 @@ class EvaluationRun:
 
     def _askable(self, cohort: Cohort) -> list[int]:
         """Rows that have a report; those too long for the model are counted and listed."""
-        builder, length = self.checkpoint.load_prompts(), self.checkpoint.manifest.max_model_len
+        builder, manifest = self.checkpoint.load_prompts(), self.checkpoint.manifest
         studies, reported = cohort.measured.studies, cohort.reported
-        rows = [row for row in reported if fits(builder, studies[row], self.config, length)]
+        rows = [row for row in reported if fits(builder, studies[row], self.config, manifest)]
         if left_out := sorted({studies[row].id for row in set(reported) - set(rows)}):
             ids = ", ".join(left_out)
             _log.warning("%d reports are too long and are skipped: %s", len(left_out), ids)
@@ -155,7 +156,8 @@ class EvaluationRun:
         if Part.REPORTS in parts:
             with self._timed("writing_reports"):
                 codes = images.codes[material.rows]
-                asked = report_questions(builder, material.studies, codes, config)
+                stated = ask_statements(self.checkpoint, codes, store, generator)
+                asked = report_questions(builder, material.studies, codes, config, stated)
                 reports = store.answer(asked, generator, what="reports")
         if Part.IMAGES in parts:
             with self._timed("drawing_images"):

@@ -25,6 +25,7 @@ from llmcxr_training.evaluation.cohort import open_cohort
 from llmcxr_training.evaluation.pictures import PictureLab
 from llmcxr_training.evaluation.prompts import fits, image_questions, report_questions
 from llmcxr_training.evaluation.settings import Evaluation
+from llmcxr_training.evaluation.statements import ask_statements
 from llmcxr_training.reader_study.prepare import Candidate, Grey
 from llmcxr_training.reader_study.study import StudyError
 
@@ -79,13 +80,14 @@ class FinishedEvaluation:
         """
         checkpoint, config = self._checkpoint, self._config
         cohort = open_cohort(config, checkpoint.manifest, self._folder.parent / "pixels")
-        builder, length = checkpoint.load_prompts(), checkpoint.manifest.max_model_len
+        builder, manifest = checkpoint.load_prompts(), checkpoint.manifest
         measured = cohort.measured
-        rows = [r for r in cohort.reported if fits(builder, measured.studies[r], config, length)]
+        rows = [r for r in cohort.reported if fits(builder, measured.studies[r], config, manifest)]
         studies = [measured.studies[row] for row in rows]
         lab = PictureLab(config, checkpoint, self._folder / _WORK)
         codes = lab.reconstruct(measured).codes[rows]
-        written = self._answers(report_questions(builder, studies, codes, config))
+        stated = ask_statements(checkpoint, codes, self._store(), _nobody)
+        written = self._answers(report_questions(builder, studies, codes, config, stated))
         drawn = self._answers(
             image_questions(builder, studies, config, checkpoint.manifest.guidance)
         )
@@ -103,9 +105,11 @@ class FinishedEvaluation:
         ]
 
     def _answers(self, questions: Sequence[Question]) -> list[TokenIds]:
+        return self._store().answer(questions, _nobody)
+
+    def _store(self) -> AnswerStore:
         name = f"answers-{self._checkpoint.manifest.digest[:12]}.jsonl"
-        store = AnswerStore(self._folder / _WORK / name)
-        return store.answer(questions, _nobody)
+        return AnswerStore(self._folder / _WORK / name)
 
     def _picture(self, lab: PictureLab, answer: TokenIds) -> functools.partial[Grey] | None:
         try:

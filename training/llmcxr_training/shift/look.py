@@ -24,6 +24,7 @@ from llmcxr_training.evaluation.finding_answers import (
 from llmcxr_training.evaluation.pictures import PictureLab, Reconstructions
 from llmcxr_training.evaluation.prompts import report_questions
 from llmcxr_training.evaluation.settings import Evaluation
+from llmcxr_training.evaluation.statements import ask_statements
 from llmcxr_training.pixel_cache import PixelCache
 from llmcxr_training.targets import target_table
 
@@ -171,7 +172,8 @@ class Observatory:
         if not self._ask_reports:
             return ()
         builder = self._checkpoint.load_prompts()
-        asked = report_questions(builder, studies, codes, self._config)
+        stated = ask_statements(self._checkpoint, codes, self._store, self._generator)
+        asked = report_questions(builder, studies, codes, self._config, stated)
         answers = self._store.answer(asked, self._generator, what=f"{name}: reports")
         tokenizer = self._checkpoint.load_tokenizer()
         return tuple(report_body(Report.parse(tokenizer.decode(ids))) for ids in answers)
