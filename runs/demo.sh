@@ -53,13 +53,17 @@ train finetune training/configs/finetune-demo-stage3.toml
 # 6. Which codes speak for a finding in which place: drawing leans towards its report by that.
 train guidance training/configs/finetune-demo-stage1.toml runs/demo/guidance
 
+#    And from which of its own answers on a finding is stated in the prompt of a report.
+train stating training/configs/finetune-demo-stage3.toml runs/demo/stating.json \
+    --finding cardiomegaly --finding "pleural effusion" --finding atelectasis
+
 # 7. The release: what was learnt (adapters, image rows, image tokenizer) without the base model,
 #    and the gate of the release before. The judge of the loss goes with it, to pick among drawn
 #    images; never the one that measures. A gate of its own: llmcxr-train gate, measure-gate
 #    (training/configs/gate-demo.toml) with pictures of other things (scripts/gate_pictures.py).
 train publish training/configs/finetune-demo-stage3.toml models/demo --version 0.3.0 \
     --gate "$start" --judge runs/demo/judge-loss --measured-by runs/demo/judge \
-    --guidance runs/demo/guidance
+    --guidance runs/demo/guidance --stating runs/demo/stating.json
 
 # 8. The checkpoint that the service serves: base and release merged, every digest checked.
 train assemble models/demo --base "$base" --output checkpoints/demo
