@@ -200,8 +200,16 @@ class PromptBuilder:
         """
         instruction = REPORT_INSTRUCTIONS[paraphrase]
         if stated is not None:
-            instruction += f"\nFindings to report: {', '.join(stated) or 'none'}."
+            instruction += _statement(stated)
         return self._about_image(Task.REPORT, codes, instruction, indication, max_tokens)
+
+    def report_of(
+        self, stated: Sequence[str], *, paraphrase: int = 0, max_tokens: int = 256
+    ) -> Prompt:
+        """Ask for a report of stated findings, without an image."""
+        words = REPORT_INSTRUCTIONS[paraphrase] + _statement(stated)
+        token_ids = self._request(self._tokenizer.encode_frame(words), [])
+        return Prompt(Task.REPORT, tuple(token_ids), self._text_constraint(max_tokens))
 
     def question(self, codes: Sequence[int], question: str, *, max_tokens: int = 128) -> Prompt:
         """Ask a free question about an image."""
@@ -280,6 +288,10 @@ class PromptBuilder:
         return Constraint(
             None, vocabulary.image_token_ids, 1, max_tokens, vocabulary.stop_token_ids
         )
+
+
+def _statement(stated: Sequence[str]) -> str:
+    return f"\nFindings to report: {', '.join(stated) or 'none'}."
 
 
 def clean_text(text: str, *, what: str, max_characters: int, required: bool = True) -> str:

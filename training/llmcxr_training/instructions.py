@@ -39,6 +39,8 @@ class Mixing(BaseModel):
         image_to_text: reports of, and questions about, a radiograph.
         report_to_image: radiographs of a report.
         instructions: natural language.
+        statements: reports of stated findings alone, without a radiograph: to follow statements
+            is learnt from text, at a fifth of the price.
         question_share: part of `image_to_text` that are questions.
         share_image: whether a report and questions about its image are one sequence, in branches;
             `question_share` is then the part without the report. Only for templates that put the
@@ -63,6 +65,7 @@ class Mixing(BaseModel):
     image_to_text: float = 0.4
     report_to_image: float = 0.4
     instructions: float = 0.2
+    statements: float = Field(default=0.0, ge=0.0)
     question_share: float = 0.3
     share_image: bool = False
     questions_per_image: int = Field(default=4, ge=1)
@@ -236,11 +239,18 @@ class ExampleSampler:
 
     def _draw(self, rng: random.Random) -> Example:
         mixing = self._mixing
-        shares = (mixing.image_to_text, mixing.report_to_image, mixing.instructions)
-        kind = rng.choices(("text", "image", "plain"), shares)[0]
+        shares = (
+            mixing.image_to_text,
+            mixing.report_to_image,
+            mixing.instructions,
+            mixing.statements,
+        )
+        kind = rng.choices(("text", "image", "plain", "statement"), shares)[0]
         if kind == "plain":
             return self._plain_example(rng)
         study = self._draw_study(rng)
+        if kind == "statement":
+            return self._statement_example(study, rng)
         codes = self.images.codes[self._row[study.id]]
         version = codes[rng.randrange(len(codes))].tolist()
         if kind == "image":
@@ -279,6 +289,13 @@ class ExampleSampler:
             stated=affirmed(study.report.text) if stated else None,
             paraphrase=paraphrase,
         )
+
+    def _statement_example(self, study: Study, rng: random.Random) -> Example:
+        prompt = self.builder.report_of(
+            affirmed(study.report.text), paraphrase=rng.randrange(len(REPORT_INSTRUCTIONS))
+        )
+        answer = self.builder.text_answer(study.report.text)
+        return self._example(prompt.task, [(prompt.token_ids, answer)])
 
     def _shared_example(
         self, study: Study, codes: list[int], rng: random.Random, *, report: bool
