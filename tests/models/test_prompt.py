@@ -108,6 +108,23 @@ def test_dolly_frames(vocabulary: Vocabulary, tokenizer: TextTokenizer) -> None:
     )
 
 
+def test_what_is_stated_stands_behind_the_instruction(
+    builder: PromptBuilder, tokenizer: TextTokenizer
+) -> None:
+    codes = [0] * builder.vocabulary.image_length
+    line = "Findings to report: cardiomegaly, pleural effusion."
+    found = ("cardiomegaly", "pleural effusion")
+    stated = tokenizer.decode(builder.report(codes, stated=found, indication="Cough").token_ids)
+    assert f"{REPORT_INSTRUCTIONS[0]}\n{line}\nIndication: Cough" in stated
+    nothing = tokenizer.decode(builder.report(codes, stated=()).token_ids)
+    assert "Findings to report: none." in nothing
+    assert "to report:" not in tokenizer.decode(builder.report(codes).token_ids)
+    # Without an image the words are the same.
+    alone = builder.report_of(found)
+    assert f"{REPORT_INSTRUCTIONS[0]}\n{line}" in tokenizer.decode(alone.token_ids)
+    assert not set(alone.token_ids) & set(builder.vocabulary.image_token_ids)
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 def test_special_names_in_a_persons_text_are_text(
     builder: PromptBuilder, tokenizer: TextTokenizer, text: str

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from transformers import PreTrainedTokenizerFast
 
 from llmcxr_models.observations import NO, YES, observable_findings
-from llmcxr_models.prompt import PromptBuilder, Task
+from llmcxr_models.prompt import REPORT_INSTRUCTIONS, PromptBuilder, Task
 from llmcxr_models.report import Report
 from llmcxr_models.text_tokenizer import TextTokenizer
 from llmcxr_models.vocabulary import Vocabulary, image_token_name
@@ -361,3 +361,19 @@ def test_prompts_state_what_the_report_affirms(builder: PromptBuilder, text: Tex
     assert all("Findings to report: none." in said for said in prompts(STUDIES[:6], 1.0))
     # Without it runs draw what they have always drawn.
     assert not any("Findings to report" in said for said in prompts(ill, 0.0))
+
+
+def test_statements_come_without_a_radiograph(builder: PromptBuilder, text: TextTokenizer) -> None:
+    shares = dict.fromkeys(("image_to_text", "report_to_image", "instructions"), 0.0)
+    sampled = sampler(builder, **shares, statements=1.0)
+    for number in range(20):
+        example = sampled.draw(0, number)
+        assert example.task is Task.REPORT
+        assert not set(example.token_ids) & set(builder.vocabulary.image_token_ids)
+        told = [i for i, w in zip(example.token_ids, example.weights, strict=True) if w]
+        assert Report.parse(text.decode(told)).impression == "Clear."
+        prompt = example.token_ids[: example.weights.index(1.0)]
+        assert prompt in [
+            list(builder.report_of((), paraphrase=p).token_ids)
+            for p in range(len(REPORT_INSTRUCTIONS))
+        ]
