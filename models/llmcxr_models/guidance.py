@@ -45,11 +45,8 @@ class GuidanceConfig:
             InvalidCheckpoint: a key is missing, unknown, or of another type.
         """
         try:
-            return cls(
-                findings=tuple(values["findings"]),
-                prevalence=tuple(values["prevalence"]),
-                **{k: v for k, v in values.items() if k not in ("findings", "prevalence")},
-            )
+            lists = {name: tuple(values[name]) for name in ("findings", "prevalence")}
+            return cls(**values | lists)
         except (KeyError, TypeError) as error:
             raise InvalidCheckpoint("the guidance's description has other keys.") from error
 
