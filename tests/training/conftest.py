@@ -27,8 +27,10 @@ from llmcxr_models.vqgan import VqGan, VqGanConfig
 from llmcxr_training.datasets import JsonlData
 from llmcxr_training.finetune_settings import Finetuning
 from llmcxr_training.instructions import Mixing
-from llmcxr_training.language_model import Lora
-from llmcxr_training.run_state import write_json
+from llmcxr_training.language_model import ImageTextModel, Lora
+from llmcxr_training.run_state import save_state, write_json
+from llmcxr_training.stage import TOKENIZER_FOLDER, grow
+from llmcxr_training.trained_vqgan import TrainedVqGan
 
 WIDTH = 32
 CODEBOOK = 16
@@ -244,3 +246,13 @@ def config_maker(folder: Path, data_set: DataSet, base: Path) -> MakeConfig:
         return Finetuning(**(settings | changed))
 
     return make
+
+
+def untrained(config: Finetuning) -> Finetuning:
+    """The same, with the state of a run that has learnt nothing in its folder."""
+    vqgan = TrainedVqGan.load(config.vqgan).vqgan
+    grown = grow(config.base, vqgan, config.template, config.output / "scratch")
+    grown.tokenizer.save_pretrained(config.output / TOKENIZER_FOLDER)
+    model = ImageTextModel(grown.model, grown.vocabulary, config.lora)
+    save_state(config.output, {"model": model.trained_state(), "step": 1, "seconds": 1.0})
+    return config

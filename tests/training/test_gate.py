@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.training.conftest import write_lines, write_record
+from tests.training.conftest import untrained, write_lines, write_record
 
 from llmcxr_models.checkpoint import Checkpoint
 from llmcxr_models.errors import InvalidCheckpoint
@@ -23,13 +23,9 @@ from llmcxr_training.finetune_settings import Finetuning
 from llmcxr_training.gate_measurement import measure_gate, separation
 from llmcxr_training.gate_pictures import DRAWN, invert, read_folder, shake, shuffle_tiles, turn
 from llmcxr_training.gate_settings import GateTraining
-from llmcxr_training.language_model import ImageTextModel
 from llmcxr_training.release import assemble, publish
-from llmcxr_training.run_state import save_state
-from llmcxr_training.stage import TOKENIZER_FOLDER, grow
 from llmcxr_training.train_gate import train_gate
 from llmcxr_training.trained_gate import TrainedGate
-from llmcxr_training.trained_vqgan import TrainedVqGan
 
 
 @pytest.fixture
@@ -154,12 +150,7 @@ def test_published_and_assembled(
     config: GateTraining, make_config: Callable[..., Finetuning], tmp_path: Path
 ) -> None:
     train_gate(config)
-    run = make_config()
-    vqgan = TrainedVqGan.load(run.vqgan).vqgan
-    grown = grow(run.base, vqgan, run.template, tmp_path / "scratch")
-    grown.tokenizer.save_pretrained(run.output / TOKENIZER_FOLDER)
-    model = ImageTextModel(grown.model, grown.vocabulary, run.lora)
-    save_state(run.output, {"model": model.trained_state(), "step": 1, "seconds": 1.0})
+    run = untrained(make_config())
     named = {"name": "tiny", "version": "1", "max_model_len": 512}
     publish(run, tmp_path / "release", gate=config.output, **named)
     checkpoint = assemble(tmp_path / "release", run.base, tmp_path / "checkpoint")

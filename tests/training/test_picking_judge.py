@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from tests.judges import SMALL, drawn_judge
+from tests.training.conftest import untrained
 
 from llmcxr_models.checkpoint import Checkpoint, sha256
 from llmcxr_models.errors import InvalidCheckpoint
@@ -17,12 +18,9 @@ from llmcxr_models.judge import JUDGE_WEIGHTS, Judge, JudgeConfig
 from llmcxr_models.preprocess import Geometry, Preprocessing
 from llmcxr_models.radiograph import Pipeline
 from llmcxr_training.finetune_settings import Finetuning
-from llmcxr_training.language_model import ImageTextModel
 from llmcxr_training.picking_judge import TrainedJudge, picking_judge
 from llmcxr_training.release import assemble, publish
-from llmcxr_training.run_state import save_state, save_weights
-from llmcxr_training.stage import TOKENIZER_FOLDER, grow
-from llmcxr_training.trained_vqgan import TrainedVqGan
+from llmcxr_training.run_state import save_weights
 
 OTHER = JudgeConfig(SMALL.findings, input_size=32, widths=(8, 8), blocks=1, norm_groups=4)
 HOW = {"pipeline": "display", "geometry": "squash", "image_size": 32}
@@ -86,12 +84,7 @@ def test_published_and_assembled(
     measuring: Path, make_config: Callable[..., Finetuning], tmp_path: Path
 ) -> None:
     picking = judge_folder(tmp_path / "picking", drawn_judge(1), seed=1)
-    run = make_config()
-    vqgan = TrainedVqGan.load(run.vqgan).vqgan
-    grown = grow(run.base, vqgan, run.template, tmp_path / "scratch")
-    grown.tokenizer.save_pretrained(run.output / TOKENIZER_FOLDER)
-    model = ImageTextModel(grown.model, grown.vocabulary, run.lora)
-    save_state(run.output, {"model": model.trained_state(), "step": 1, "seconds": 1.0})
+    run = untrained(make_config())
     named = {"name": "tiny", "version": "1", "max_model_len": 512}
     publish(run, tmp_path / "release", judge=picking, measured_by=measuring, **named)
     checkpoint = Checkpoint.open(

@@ -9,33 +9,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.training.conftest import untrained
 
 from llmcxr_models.checkpoint import LLM_FOLDER, Checkpoint
 from llmcxr_models.errors import InvalidCheckpoint
 from llmcxr_models.finding_tilt import TABLES, FindingTilt
 from llmcxr_training.data import DataError
 from llmcxr_training.finetune_settings import Finetuning
-from llmcxr_training.language_model import ImageTextModel
 from llmcxr_training.release import assemble, publish
-from llmcxr_training.run_state import save_state
-from llmcxr_training.stage import TOKENIZER_FOLDER, grow
 from llmcxr_training.trained_guidance import GUIDANCE_JSON, TrainedGuidance, fit_guidance
-from llmcxr_training.trained_vqgan import TrainedVqGan
 
 FINDINGS = ("No Finding", "Cardiomegaly")
 NAMED = {"name": "tiny", "version": "1", "max_model_len": 512}
 
 
 @pytest.fixture
-def run(make_config: Callable[..., Finetuning], tmp_path: Path) -> Finetuning:
-    """A run that has taken no step."""
-    config = make_config()
-    vqgan = TrainedVqGan.load(config.vqgan).vqgan
-    grown = grow(config.base, vqgan, config.template, tmp_path / "scratch")
-    grown.tokenizer.save_pretrained(config.output / TOKENIZER_FOLDER)
-    model = ImageTextModel(grown.model, grown.vocabulary, config.lora)
-    save_state(config.output, {"model": model.trained_state(), "step": 1, "seconds": 1.0})
-    return config
+def run(make_config: Callable[..., Finetuning]) -> Finetuning:
+    return untrained(make_config())
 
 
 @pytest.fixture
@@ -84,12 +74,7 @@ def test_published_and_assembled(run: Finetuning, folder: Path, tmp_path: Path) 
 def test_a_checkpoint_without_adapters_has_it_too(
     make_config: Callable[..., Finetuning], folder: Path, run: Finetuning, tmp_path: Path
 ) -> None:
-    whole = make_config(lora=None, vqgan=run.vqgan, output=run.output)
-    grown = grow(
-        whole.base, TrainedVqGan.load(whole.vqgan).vqgan, whole.template, tmp_path / "second"
-    )
-    model = ImageTextModel(grown.model, grown.vocabulary, None)
-    save_state(whole.output, {"model": model.trained_state(), "step": 1, "seconds": 1.0})
+    whole = untrained(make_config(lora=None, vqgan=run.vqgan, output=run.output))
     publish(whole, tmp_path / "checkpoint", guidance=folder, **NAMED)
     checkpoint = Checkpoint.open(tmp_path / "checkpoint")
     assert (checkpoint.llm_path / TABLES).is_file()
