@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.checkpoints import build_checkpoint
+from tests.guidances import with_guidance
 from tests.judges import drawn_judge, with_judge
 from tests.service.conftest import serve
 
@@ -32,9 +33,10 @@ EXAMPLES = [b for b in blocks("sh") if not any(word in b for word in CONFIGURED)
 
 @pytest.fixture(scope="module")
 def checkpoint_path(tmp_path_factory):
-    """With a judge, which one of the examples asks for."""
+    """With a judge and with tables to guide by, which examples ask for."""
     folder = tmp_path_factory.mktemp("checkpoints")
-    return with_judge(build_checkpoint(folder / "plain"), folder / "judged", drawn_judge())
+    judged = with_judge(build_checkpoint(folder / "plain"), folder / "judged", drawn_judge())
+    return with_guidance(judged, folder / "guided")
 
 
 @pytest.fixture(scope="module")

@@ -45,9 +45,22 @@ async def ask(client, seed=1):
     return await client.post("/instruct", json={"instruction": "Explain.", "seed": seed})
 
 
+async def both_up(registry, seconds=30.0):
+    """One is enough for the first calls; these tests are about both."""
+    deadline = time.monotonic() + seconds
+    while [up(registry, i) for i in range(2)] != [1, 1]:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+
+
+def up(registry, index):
+    return registry.get_sample_value("llmcxr_vllm_replica_up", {"replica": str(index)})
+
+
 async def test_the_least_loaded_one_is_asked(servers, make_settings):
     urls = [proxy.url for _, proxy in servers]
-    async with gateway_of(make_settings, *urls) as (client, _):
+    async with gateway_of(make_settings, *urls) as (client, registry):
+        await both_up(registry)
         for vllm, _ in servers:
             vllm.delay_seconds = 0.2
         answers = await asyncio.gather(*(ask(client, i) for i in range(12)))
@@ -76,7 +89,7 @@ async def test_one_goes_and_the_other_answers_all(servers, make_settings):
         answers = await asyncio.gather(*(ask(client, i) for i in range(20)))
         assert {a.status_code for a in answers} == {200}
         assert (await client.get("/health/ready")).status_code == 200
-        assert registry.get_sample_value("llmcxr_vllm_replica_up", {"replica": "0"}) == 0
+        assert up(registry, 0) == 0
         assert registry.get_sample_value("llmcxr_vllm_up") == 1
         proxy.mend()
         before, ended = len(first.requests), time.monotonic()

@@ -21,6 +21,7 @@ from typing import Any
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.fsm import StateMachine
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
@@ -31,6 +32,9 @@ _MIN_PDU_BYTES = 128 * 1024
 _QUEUED_MESSAGES = 1
 _ENDED = (None, None)
 _RECEIVE_BYTES = 64 * 1024
+_WAITING_FOR_CLOSE = "Sta13"
+_OUR_REQUESTS = frozenset({"Evt1", "Evt7", "Evt8", "Evt9", "Evt11", "Evt14", "Evt15"})
+"""What this side wants to say; none has an action in that state (PS3.8, table 9-10)."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,7 @@ class _Handler(RequestHandler):
         # Each socket announces itself; one announcement is enough.
         association.dul.event_queue.get_nowait()
         association.dimse = _BoundedDimse(association, bounds.dataset_bytes)
+        association.dul.state_machine = _StateMachine(association.dul)
         return association
 
 
@@ -175,6 +180,21 @@ class _BoundedSocket(AssociationSocket):
         finally:
             connection.settimeout(self._seconds)
         return received
+
+
+class _StateMachine(StateMachine):
+    """Says nothing more to a sender whose association has been aborted.
+
+    A message of it was in work meanwhile, and is answered. pynetdicom takes that for a fault,
+    and ends the thread that has to close the connection.
+    """
+
+    def do_action(self, event: str) -> None:
+        """Act on an event."""
+        if self.current_state == _WAITING_FOR_CLOSE and event in _OUR_REQUESTS:
+            self.dul.to_provider_queue.get(block=False)  # or it would be an event again
+        else:
+            super().do_action(event)
 
 
 class _Messages(queue.Queue[Any]):

@@ -22,12 +22,15 @@ from fhir.resources.R4B.auditevent import AuditEvent
 from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.uid import generate_uid
 from pynetdicom import AE, evt
+from pynetdicom.association import Association
 from pynetdicom.dsutils import encode
+from pynetdicom.fsm import InvalidEventError
+from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.sop_class import CTImageStorage, StudyRootQueryRetrieveInformationModelFind
 from tests.pictures import PATIENT, PATIENT_ID
 from tests.service.receiving.conftest import AE_TITLE, LIMIT, ROUTER, free_port, instance, wait_for
 
-from llmcxr_service.intake_dicom.bounded import _Messages
+from llmcxr_service.intake_dicom.bounded import _Messages, _StateMachine
 from llmcxr_service.intake_dicom.listening import make_dimse_receiver
 from llmcxr_service.intake_dicom.sop_classes import SOP_CLASSES, TRANSFER_SYNTAXES
 
@@ -364,6 +367,19 @@ def test_the_end_of_a_connection_is_never_one_message_too_many():
     assert messages.get(block=False) == "waiting"
     messages.put((None, None))
     assert messages.get(block=False) == (None, None)
+
+
+def test_an_answer_to_an_aborted_sender_is_dropped():
+    # What the sender above meets where its first message is answered after the abort.
+    association = Association(AE(), "acceptor")
+    machine = _StateMachine(association.dul)
+    machine.current_state = "Sta13"
+    association.dul.to_provider_queue.put(P_DATA())
+    machine.do_action("Evt9")
+    assert association.dul.to_provider_queue.empty()
+    assert machine.current_state == "Sta13"
+    with pytest.raises(InvalidEventError):
+        machine.do_action("Evt5")
 
 
 def test_a_command_set_over_the_limit_is_aborted(hospital):
