@@ -134,9 +134,10 @@ def text_loss(
             end = min(length, done + stride if parts else window)
             begin = max(0, end - window)
             ids = token_ids[begin:end].to(device)
-            logits = model(input_ids=ids.unsqueeze(0), use_cache=False).logits[0]
             scored = end - done
-            scores = logits[-scored - 1 : -1, :text_tokens].float()
+            # Of the other tokens only the states are needed.
+            output = model(input_ids=ids.unsqueeze(0), use_cache=False, logits_to_keep=scored + 1)
+            scores = output.logits[0, :-1, :text_tokens].float()
             nll = F.cross_entropy(scores, ids[-scored:], reduction="none")
             parts.append(nll.double().cpu())
             progress.update(scored)
