@@ -210,7 +210,11 @@ class FinetuningRun:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Mean losses on a fixed set of examples from validation patients, and what probes find."""
+        """Mean losses on a fixed set of examples from validation patients, and what probes find.
+
+        The set is what this run's own mixing, refinement and seed draw: losses are comparable
+        along a run, and between runs that have these in common.
+        """
         self.wrapped.eval()
         count = self.processes.count
         # Rounded up: the processes have to call the model the same number of times.
