@@ -87,8 +87,6 @@ def test_same_seed_same_image(service: RunningService) -> None:
 
 def test_an_image_leans_towards_its_report(service: RunningService) -> None:
     """As its own tables count it; place by place, so it fails if places were taken wrongly."""
-    if not service.client.get("/model").json()["guidance"]:
-        pytest.skip("this checkpoint has no tables to guide by")
     tilt, _ = FindingTilt.load(ROOT / "checkpoints" / "demo" / "llm" / TABLES)
     ill = "The heart is enlarged. There is a large pleural effusion. A pacemaker is in place."
     answers = [draw(service, seed=5, report=report, guidance=1, n=8) for report in (ill, REPORT)]

@@ -110,3 +110,11 @@ def serve(app: ASGIApp, **options: Any) -> Iterator[str]:
         server.should_exit = True
         thread.join()
         listener.close()
+
+
+async def until(condition: Callable[[], bool], seconds: float) -> None:
+    for _ in range(int(seconds / 0.05)):
+        if condition():
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"not within {seconds} s")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.service.conftest import until
 
 from llmcxr_models.checkpoint import Checkpoint
 from llmcxr_service.vllm_process import VllmOptions, VllmStartError, VllmState, VllmSupervisor
@@ -31,7 +31,7 @@ async def test_failed_start_quotes_the_log_and_is_tried_again(
         assert "Error" in str(caught.value)
         assert supervisor.api_key.get_secret_value() not in supervisor.log_file.read_text()
         assert not supervisor.is_ready
-        await _until(lambda: supervisor.restarts > 0, 60)
+        await until(lambda: supervisor.restarts > 0, 60)
     finally:
         await supervisor.stop()
     assert supervisor.state is VllmState.STOPPED
@@ -42,7 +42,7 @@ async def test_failed_start_quotes_the_log_and_is_tried_again(
 async def test_stop_during_the_start_leaves_nothing(checkpoint: Checkpoint, tmp_path: Path) -> None:
     supervisor = VllmSupervisor(checkpoint, _options(tmp_path))
     await supervisor.start()
-    await _until(lambda: supervisor.pid is not None, 10)
+    await until(lambda: supervisor.pid is not None, 10)
     group = supervisor.pid
     assert supervisor.state is VllmState.STARTING
     assert supervisor.retry_after_seconds >= 2
@@ -67,11 +67,3 @@ async def test_log_directory_that_cannot_be_made(checkpoint: Checkpoint, tmp_pat
     options = _options(checkpoint.path / "manifest.json" / "logs")
     with pytest.raises(VllmStartError):
         await VllmSupervisor(checkpoint, options).start()
-
-
-async def _until(condition: Callable[[], bool], seconds: float) -> None:
-    for _ in range(int(seconds / 0.05)):
-        if condition():
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError(f"not within {seconds} s")

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from tests.fakes import FakeVllm, Fault
 from tests.fault_proxy import FaultProxy
-from tests.service.conftest import serve
+from tests.service.conftest import serve, until
 
 from llmcxr_service.app import create_app
 from llmcxr_service.circuit import Circuit
@@ -45,14 +45,6 @@ async def ask(client, seed=1):
     return await client.post("/instruct", json={"instruction": "Explain.", "seed": seed})
 
 
-async def both_up(registry, seconds=30.0):
-    """One is enough for the first calls; these tests are about both."""
-    deadline = time.monotonic() + seconds
-    while [up(registry, i) for i in range(2)] != [1, 1]:
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
-
-
 def up(registry, index):
     return registry.get_sample_value("llmcxr_vllm_replica_up", {"replica": str(index)})
 
@@ -60,7 +52,8 @@ def up(registry, index):
 async def test_the_least_loaded_one_is_asked(servers, make_settings):
     urls = [proxy.url for _, proxy in servers]
     async with gateway_of(make_settings, *urls) as (client, registry):
-        await both_up(registry)
+        # One is enough for the first calls.
+        await until(lambda: all(up(registry, index) == 1 for index in range(2)), 30)
         for vllm, _ in servers:
             vllm.delay_seconds = 0.2
         answers = await asyncio.gather(*(ask(client, i) for i in range(12)))
